@@ -1,0 +1,54 @@
+"""The command ``nat``: one sub-command a module, imported only when it is called.
+
+A command module has ``SUMMARY`` (one line), ``EXAMPLE`` (a command line that works), ``configure(parser)`` (adds the
+options) and ``run(args)`` (does the work, raises ``UserError`` on bad input). Its top level imports nothing heavy.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from plugin_common.errors import UserError
+
+COMMANDS = {
+    "prepare-pmlm": "nat_plugin.pmlm.prepare_command",
+    "tokenize": "nat_plugin.pmlm.tokenize_command",
+    "average": "nat_plugin.average_command",
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line of ``nat``."""
+    parser = argparse.ArgumentParser(prog="nat", description="One-pass translation from pretrained masked LMs.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module_name in COMMANDS.items():
+        module = import_module(module_name)
+        sub = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.SUMMARY,
+            epilog=f"example:\n  {module.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(sub)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``nat``: 0 on success, 1 on bad input, 2 for wrong use, 130 when interrupted."""
+    args = make_parser().parse_args(argv)
+    try:
+        args.run(args)
+    except UserError as error:
+        print(f"nat {args.command}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"nat {args.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From the outputs of one pass to translations."""

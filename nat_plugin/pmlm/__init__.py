@@ -1,0 +1,1 @@
+"""Pretrained multilingual LMs: prune, reorder, tokenise."""

@@ -1,0 +1,39 @@
+"""Packaging of the plugins; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="fairseq-onepass",
+    version="0.1.0",
+    description="One-pass (CTC) translation from pretrained masked language models, as a fairseq plugin",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["plugin_common*", "nat_plugin*"]),
+    package_data={"plugin_common": ["py.typed"], "nat_plugin": ["py.typed"]},
+    # What the packages import; requirements.lock pins the exact versions that are tested.
+    install_requires=[
+        "hydra-core>=1.3.2,<1.4",
+        "numpy>=2,<3",
+        "omegaconf>=2.3,<2.4",
+        "sacrebleu>=2.5",
+        "safetensors>=0.4",
+        "sentencepiece>=0.2",
+        "tokenizers>=0.22",
+        "torch>=2.9",
+        "tqdm>=4.66",
+        "transformers>=5,<6",
+        "ve-fairseq==0.12.3",
+    ],
+    extras_require={
+        "bpe": ["subword-nmt>=0.3.8"],
+        "figures": ["matplotlib>=3.9"],
+        "dev": ["hypothesis>=6", "matplotlib>=3.9", "mypy>=1.13", "pytest>=8", "pytest-xdist>=3", "ruff>=0.8"],
+    },
+    entry_points={"console_scripts": ["nat = nat_plugin.cli:main"]},
+)
