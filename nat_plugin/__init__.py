@@ -5,13 +5,28 @@ fairseq it loads nothing heavy; programs that need fairseq's registries call :fu
 """
 
 import sys
+from importlib import import_module
+
+_COMPONENTS = (
+    "nat_plugin.models.upsamplers",
+    "nat_plugin.models.ctc_pmlm",
+    "nat_plugin.models.presets",
+    "nat_plugin.criterions.ctc_nat_loss",
+    "nat_plugin.tasks.ctc_nat",
+    "nat_plugin.pmlm.fairseq_bpe",
+)
 
 
 def register() -> None:
-    """Mend what fairseq needs mended, then register the tasks, models, up-samplers and criterions. Idempotent."""
+    """Mend what fairseq needs mended, then register tasks, models, up-samplers, criterions and ``--bpe pmlm``.
+
+    Can be called any number of times.
+    """
     from plugin_common import compat
 
     compat.apply()
+    for component in _COMPONENTS:
+        import_module(component)
 
 
 if "fairseq" in sys.modules:

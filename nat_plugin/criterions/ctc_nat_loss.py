@@ -1,0 +1,101 @@
+"""``--criterion ctc_nat_loss``: CTC over the up-sampled positions."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from omegaconf import II
+from torch import Tensor, nn
+
+from nat_plugin.ctc import ctc_loss
+from nat_plugin.models.ctc_pmlm import CtcOutput
+from nat_plugin.upsampling import strip_last
+
+# Counts that are added up over batches, workers and accumulated gradients.
+_COUNTS = ("ntokens", "nsentences", "sample_size", "infeasible", "infeasible_tokens", "lowered", "truncated")
+
+
+@dataclass
+class CtcNatLossConfig(FairseqDataclass):
+    """Options of the criterion."""
+
+    sentence_avg: bool = II("optimization.sentence_avg")
+    ctc_chunk_rows: int = field(
+        default=0,
+        metadata={
+            "help": "0: keep the logits for the backward pass (faster); N: recompute them in blocks of N positions "
+            "(less memory, for large vocabularies)"
+        },
+    )
+
+
+@register_criterion("ctc_nat_loss", dataclass=CtcNatLossConfig)
+class CtcNatLoss(FairseqCriterion):
+    """Negative log-likelihood of the target, summed over sentences.
+
+    The denominator (``sample_size``) is the number of target tokens without ``</s>`` of the feasible sentences, or with
+    ``--sentence-avg`` the number of these sentences. Both are sums over all workers and accumulated batches, so that
+    the gradient is that of one big batch. Infeasible sentences (see :func:`nat_plugin.ctc.ctc_loss`) enter neither and
+    are logged as ``infeasible`` (how many) and ``infeasible_pct``. Logged losses are in bits (base 2).
+    """
+
+    def __init__(self, task: Any, sentence_avg: bool, ctc_chunk_rows: int) -> None:
+        super().__init__(task)
+        self.sentence_avg = sentence_avg
+        self.chunk_rows = ctc_chunk_rows if ctc_chunk_rows > 0 else None
+        self.pad, self.eos = task.target_dictionary.pad(), task.target_dictionary.eos()
+
+    def forward(self, model: nn.Module, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, Any, dict]:
+        """``(loss [], sample_size, logging_output)``; with ``reduce=False`` the loss is ``[B]``."""
+        output: CtcOutput = model(**sample["net_input"])
+        loss, log = self.ctc(output, sample, model.blank)
+        return (loss.sum() if reduce else loss), log["sample_size"], log
+
+    def ctc(self, output: CtcOutput, sample: dict[str, Any], blank: Any) -> tuple[Tensor, dict[str, Any]]:
+        """``(loss [B] in nats, logging output)``."""
+        targets, lengths = strip_last(
+            sample["target"], sample["target"].ne(self.pad).sum(dim=1), symbol=self.eos, pad=self.pad
+        )
+        loss, feasible = ctc_loss(
+            output.hidden,
+            output.weight,
+            output.bias,
+            targets,
+            output.lengths,
+            lengths,
+            blank=blank,
+            chunk_rows=self.chunk_rows,
+        )
+        tokens, sentences = (lengths * feasible).sum(), feasible.sum()
+        log = {
+            "loss": loss.detach().sum(),
+            "ntokens": tokens,
+            "nsentences": torch.tensor(len(feasible), device=loss.device),
+            "sample_size": sentences if self.sentence_avg else tokens,
+            "infeasible": len(feasible) - sentences,
+            "infeasible_tokens": (lengths * ~feasible).sum(),
+            "lowered": output.lowered,
+            "truncated": output.truncated,
+        }
+        return loss, log
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
+        """Aggregate over workers and batches."""
+        total = {name: sum(float(log.get(name, 0)) for log in logging_outputs) for name in ("loss", *_COUNTS)}
+        sample_size = total["sample_size"]
+        # An average over no tokens says nothing; its weight 0 keeps it out of the running mean.
+        loss = total["loss"] / sample_size / math.log(2) if sample_size else 0.0
+        metrics.log_scalar("loss", loss, sample_size, round=3)
+        metrics.log_scalar("infeasible_pct", 100 * total["infeasible"] / max(total["nsentences"], 1), total["nsentences"], round=2)
+        for name in ("infeasible", "lowered", "truncated"):
+            metrics.log_scalar_sum(name, total[name], round=0)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """True: all entries are sums."""
+        return True

@@ -1,0 +1,189 @@
+"""Connectionist temporal classification (Graves et al., 2006) for translation: loss, best path, collapse.
+
+T positions each emit one label or the blank; repeats are merged, then blanks dropped. Pure tensor functions, natural
+logarithms; lengths are int64 tensors and everything is right-padded.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plugin_common.selected_log_probs import selected_log_probs
+
+
+def ctc_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    hidden_lengths: Tensor,
+    target_lengths: Tensor,
+    *,
+    blank: int,
+    chunk_rows: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood of each target under all its alignments, Graves et al. (2006), equation 14.
+
+    The probabilities are ``softmax(hidden @ weight.T + bias)``; only the columns of the blank and of the sentence's own
+    labels are computed (a local alphabet of L + 1 symbols), and only at real positions.
+
+    Args:
+        hidden: ``[B, T, D]`` states before the vocabulary projection.
+        weight: ``[V, D]`` projection; bias: ``[V]`` or None.
+        targets: ``[B, L]`` labels in ``0 … V-1`` without ``<s>`` and ``</s>``; any value past a row's length.
+        hidden_lengths, target_lengths: ``[B]``; 0 is allowed for both.
+        blank: id of the blank in the vocabulary.
+        chunk_rows: see :func:`plugin_common.selected_log_probs.selected_log_probs`.
+
+    Returns:
+        ``(loss [B], feasible [B])``: ``-log p(target)`` in nats, float32 or better, not normalised. A row is infeasible
+        if its target and the blanks between equal neighbours need more positions than there are, or if the target
+        contains the blank: loss 0, no gradient, feasible False.
+    """
+    batch, width = hidden.shape[:2]
+    targets = _at_least_one_column(targets, blank)
+    real_target = _within(target_lengths, targets.size(1))
+    targets = targets.masked_fill(~real_target, blank)
+    feasible = is_feasible(targets, hidden_lengths, target_lengths)
+    feasible &= ~((targets == blank) & real_target).any(dim=1)
+    if batch == 0 or width == 0:
+        return hidden.sum(dim=(1, 2)).float() * 0.0, feasible
+
+    columns = torch.cat([targets.new_full((batch, 1), blank), targets], dim=1)
+    used = _within(hidden_lengths, width) & feasible[:, None]
+    row_of = torch.arange(batch, device=hidden.device)[:, None].expand(batch, width)[used]
+    chosen = selected_log_probs(hidden[used], weight, bias, columns[row_of], chunk_rows=chunk_rows)
+    log_probs = chosen.new_zeros(batch, width, columns.size(1)).masked_scatter(used[:, :, None], chosen)
+
+    in_use = feasible & (hidden_lengths > 0)
+    loss = F.ctc_loss(
+        log_probs.transpose(0, 1),
+        _first_occurrence(targets) + 1,
+        hidden_lengths.clamp(min=1),
+        torch.where(in_use, target_lengths, torch.zeros_like(target_lengths)),
+        blank=0,
+        reduction="none",
+    )
+    loss = loss + _true_gradient_term(log_probs, used)
+    return torch.where(in_use, loss, torch.zeros_like(loss)), feasible
+
+
+def _true_gradient_term(log_probs: Tensor, used: Tensor) -> Tensor:
+    """``[B]`` zeros whose gradient is ``-p``.
+
+    ``F.ctc_loss`` hands back ``p - posterior`` as the gradient with respect to log-probabilities: right only behind a
+    log-softmax over all columns, where the extra ``p`` cancels. Over a few chosen columns it must be taken off.
+    """
+    probabilities = log_probs.exp().masked_fill(~used[:, :, None], 0.0)
+    return (probabilities.detach() - probabilities).sum(dim=(1, 2))
+
+
+def is_feasible(targets: Tensor, hidden_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+    """``[B]`` bool: length + number of equal neighbours (each needs a blank between) <= positions."""
+    equal = targets[:, 1:] == targets[:, :-1]
+    repeats = (equal & _within(target_lengths - 1, equal.size(1))).sum(dim=1)
+    return target_lengths + repeats <= hidden_lengths
+
+
+def collapse(labels: Tensor, lengths: Tensor, *, blank: int, pad: int) -> tuple[Tensor, Tensor]:
+    """Merge repeats, then drop blanks; on the labels' device and without a loop.
+
+    Args:
+        labels: ``[B, T]`` the label of each position; lengths: ``[B]`` real positions.
+
+    Returns:
+        ``(tokens [B, L], lengths [B])``, L the longest result (0 if all are empty), right-padded with ``pad``.
+    """
+    kept = emitting_positions(labels, lengths, blank=blank)
+    new_lengths = kept.sum(dim=1)
+    width = int(new_lengths.max()) if kept.numel() else 0
+    out = labels.new_full((labels.size(0), width), pad)
+    out[_within(new_lengths, width)] = labels[kept]
+    return out, new_lengths
+
+
+def emitting_positions(labels: Tensor, lengths: Tensor, *, blank: int) -> Tensor:
+    """``[B, T]`` bool: the first position of each run of equal labels that are not the blank."""
+    changes = torch.ones_like(labels, dtype=torch.bool)
+    changes[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    return changes & (labels != blank) & _within(lengths, labels.size(1))
+
+
+def viterbi_alignment(
+    log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int
+) -> Tensor:
+    """Where the most probable CTC path of a target emits each of its tokens.
+
+    Args:
+        log_probs: ``[B, T, V]``; targets: ``[B, L]``; input_lengths, target_lengths: ``[B]``.
+
+    Returns:
+        ``[B, L]`` int64: of the positions that the best path gives a token, the one where it is most probable (the
+        earliest of equals); -1 at padding and in infeasible rows.
+    """
+    batch, width, _ = log_probs.shape
+    targets = targets.masked_fill(~_within(target_lengths, targets.size(1)), blank)
+    feasible = is_feasible(targets, input_lengths, target_lengths)
+    feasible &= ~((targets == blank) & _within(target_lengths, targets.size(1))).any(dim=1)
+    result = torch.full_like(targets, -1)
+    if batch == 0 or width == 0 or targets.size(1) == 0:
+        return result
+    states = _states_of_best_path(log_probs, targets, input_lengths, target_lengths, blank)
+    emits = (states % 2 == 1) & _within(input_lengths, width) & feasible[:, None]
+    token = (states // 2).clamp(max=targets.size(1) - 1)
+    score = log_probs.gather(2, targets.gather(1, token)[:, :, None]).squeeze(2)
+    # Per token the maximum over its positions, then the first position that reaches it.
+    minus_inf = torch.full_like(targets, -torch.inf, dtype=score.dtype)
+    best = minus_inf.scatter_reduce(1, token, score.masked_fill(~emits, -torch.inf), "amax")
+    reached = emits & (score == best.gather(1, token))
+    place = torch.arange(width, device=targets.device).expand(batch, width).masked_fill(~reached, width)
+    first = torch.full_like(targets, width).scatter_reduce(1, token, place, "amin")
+    return torch.where(first < width, first, result)
+
+
+def _states_of_best_path(
+    log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
+) -> Tensor:
+    """``[B, T]`` states of the best path over blank, y1, blank, y2, … blank (odd states emit tokens); loops over T only."""
+    batch, width, _ = log_probs.shape
+    symbols = targets.new_full((batch, 2 * targets.size(1) + 1), blank)
+    symbols[:, 1::2] = targets
+    emitted = log_probs.gather(2, symbols[:, None, :].expand(batch, width, symbols.size(1)))
+    may_skip = torch.zeros_like(symbols, dtype=torch.bool)
+    may_skip[:, 3::2] = targets[:, 1:] != targets[:, :-1]
+
+    minus_inf = torch.tensor(-torch.inf, dtype=log_probs.dtype, device=log_probs.device)
+    score = torch.where(torch.arange(symbols.size(1), device=symbols.device) < 2, emitted[:, 0], minus_inf)
+    steps = torch.zeros(batch, width, symbols.size(1), dtype=torch.int8, device=symbols.device)
+    for t in range(1, width):
+        stay, step = score, F.pad(score[:, :-1], (1, 0), value=-torch.inf)
+        skip = torch.where(may_skip, F.pad(score[:, :-2], (2, 0), value=-torch.inf), minus_inf)
+        best, back = torch.stack([stay, step, skip]).max(dim=0)
+        running = (t < input_lengths)[:, None]
+        score = torch.where(running, best + emitted[:, t], score)
+        steps[:, t] = torch.where(running, back, torch.zeros_like(back)).to(torch.int8)
+
+    last = 2 * target_lengths[:, None]
+    end_in_token = score.gather(1, (last - 1).clamp(min=0)).masked_fill(last == 0, -torch.inf)
+    state = torch.where(end_in_token >= score.gather(1, last), last - 1, last).clamp(min=0)
+    states = torch.empty(batch, width, dtype=torch.int64, device=symbols.device)
+    for t in range(width - 1, -1, -1):
+        states[:, t] = state.squeeze(1)
+        state = (state - steps[:, t].gather(1, state).long()).clamp(min=0)
+    return states
+
+
+def _first_occurrence(targets: Tensor) -> Tensor:
+    """``[B, L]``: for each label the index at which it first stands in its row, so that equal labels stay equal."""
+    places = torch.arange(targets.size(1), device=targets.device)
+    equal = targets[:, :, None] == targets[:, None, :]
+    return torch.where(equal, places, targets.size(1)).amin(dim=2)
+
+
+def _at_least_one_column(targets: Tensor, fill: int) -> Tensor:
+    return targets if targets.size(1) else targets.new_full((targets.size(0), 1), fill)
+
+
+def _within(lengths: Tensor, width: int) -> Tensor:
+    """``[B, width]`` bool: which positions are real."""
+    return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]

@@ -1,0 +1,132 @@
+"""``--arch ctc_pmlm``: a pretrained masked LM whose head emits one label (or blank) per up-sampled position."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Optional
+
+import torch
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass.utils import merge_with_parent
+from fairseq.models import BaseFairseqModel, register_model
+from torch import Tensor
+
+from nat_plugin.models.masked_lm import (
+    MODEL_TYPES,
+    MaskedLm,
+    config_from_json,
+    random_masked_lm,
+    set_dropout,
+)
+from nat_plugin.models.upsamplers import build_upsampler
+from nat_plugin.upsampling import strip_last, upsampled_lengths
+from plugin_common.errors import UserError
+
+
+@dataclass
+class CtcPmlmConfig(FairseqDataclass):
+    """Options of the architecture; the command-line help is made from them."""
+
+    pmlm: Optional[str] = field(
+        default=None,
+        metadata={"help": "PMLM folder made by `nat prepare-pmlm`, or a model's name on the hub with unchanged rows"},
+    )
+    random_init: bool = field(
+        default=False, metadata={"help": "take the shape of the PMLM, not its weights (ablation; training from scratch)"}
+    )
+    pmlm_type: ChoiceEnum(list(MODEL_TYPES)) = field(  # type: ignore[valid-type]
+        default="xlm-roberta", metadata={"help": "family of the model, where no --pmlm is given"}
+    )
+    encoder_layers: int = field(default=12, metadata={"help": "layers, where no --pmlm is given"})
+    encoder_embed_dim: int = field(default=768, metadata={"help": "width, where no --pmlm is given"})
+    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "feed-forward width, where no --pmlm is given"})
+    encoder_attention_heads: int = field(default=12, metadata={"help": "attention heads, where no --pmlm is given"})
+    encoder_positions: int = field(
+        default=512, metadata={"help": "longest up-sampled source + 1 (for <s>) in tokens, where no --pmlm is given"}
+    )
+    dropout: float = field(default=0.1, metadata={"help": "dropout on states and embeddings (probability)"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout on attention weights (probability)"})
+    upsampler: str = field(default="mask_insertion", metadata={"help": "how the source becomes longer: mask_insertion, token_duplication or a registered one"})
+    upsample_ratio: float = field(
+        default=2.0,
+        metadata={"help": "positions per source token, >= 1, fractions allowed; lowered where positions run out"},
+    )
+    mask_placement: ChoiceEnum(["uniform", "right", "left"]) = field(  # type: ignore[valid-type]
+        default="uniform",
+        metadata={"help": "where mask_insertion puts the MASKs: after each token, after or before the source"},
+    )
+    blank_symbol: ChoiceEnum(["<s>", "<mask>"]) = field(  # type: ignore[valid-type]
+        default="<s>", metadata={"help": "the dictionary symbol that serves as the CTC blank"}
+    )
+    # Filled in when training starts; a checkpoint carries them, so that it needs no folder.
+    pmlm_config: Optional[str] = field(default=None, metadata={"help": "(internal) configuration of the LM, JSON"})
+    dictionary_digest: Optional[str] = field(default=None, metadata={"help": "(internal) SHA-256 of the dictionary"})
+
+
+class CtcOutput(NamedTuple):
+    """What one pass gives; B sentences, T positions (``<s>`` is not among them), D width, V symbols."""
+
+    hidden: Tensor  # [B, T, D] states before the vocabulary projection
+    lengths: Tensor  # [B] real positions
+    weight: Tensor  # [V, D]
+    bias: Tensor | None  # [V]
+    lowered: Tensor  # [] number of sentences whose ratio was lowered to fit the positions
+    truncated: Tensor  # [] number of sentences of which even the source did not fit
+
+
+@register_model("ctc_pmlm", dataclass=CtcPmlmConfig)
+class CtcPmlmModel(BaseFairseqModel):
+    """``<s>`` + up-sampled source → states; the output at ``<s>`` is not used (arXiv 2306.06345, section 3)."""
+
+    def __init__(self, cfg: CtcPmlmConfig, dictionary: Any, masked_lm: MaskedLm) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.masked_lm = masked_lm
+        self.bos, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
+        self.blank = dictionary.index(str(cfg.blank_symbol))
+        self.upsampler = build_upsampler(cfg, mask=dictionary.index("<mask>"), pad=self.pad)
+
+    @classmethod
+    def build_model(cls, cfg: CtcPmlmConfig, task: Any) -> "CtcPmlmModel":
+        """An untrained model of the shape that ``cfg.pmlm_config`` tells; the task loads the PMLM's weights."""
+        cfg = merge_with_parent(CtcPmlmConfig(), cfg, remove_missing=True)
+        if cfg.pmlm_config is None:
+            raise UserError(
+                "the model has no configuration: architecture ctc_pmlm needs --task ctc_nat, which fills it in"
+            )
+        config = config_from_json(cfg.pmlm_config)
+        set_dropout(config, cfg.dropout, cfg.attention_dropout)
+        return cls(cfg, task.target_dictionary, random_masked_lm(config))
+
+    @property
+    def max_upsampled(self) -> int:
+        """Most positions that the up-sampled source may take."""
+        return self.masked_lm.positions - 1
+
+    def forward(self, src_tokens: Tensor, src_lengths: Tensor, **unused: Any) -> CtcOutput:
+        """One pass.
+
+        Args:
+            src_tokens: ``[B, S]`` right-padded; a final ``</s>`` is dropped.
+            src_lengths: ``[B]``, ``</s>`` included.
+        """
+        tokens, lengths = strip_last(src_tokens, src_lengths, symbol=self.eos, pad=self.pad)
+        truncated = (lengths > self.max_upsampled).sum()
+        tokens, lengths = tokens[:, : self.max_upsampled], lengths.clamp(max=self.max_upsampled)
+        upsampled, new_lengths = self.upsampler(tokens, lengths, self.max_upsampled)
+        lowered = (new_lengths < upsampled_lengths(lengths, self.cfg.upsample_ratio)).sum()
+        with_bos = torch.cat([upsampled.new_full((len(upsampled), 1), self.bos), upsampled], dim=1)
+        real = torch.arange(with_bos.size(1), device=tokens.device)[None, :] <= new_lengths[:, None]
+        hidden = self.masked_lm(with_bos, real)[:, 1:]
+        return CtcOutput(hidden, new_lengths, self.masked_lm.weight, self.masked_lm.bias, lowered, truncated)
+
+    def logits(self, output: CtcOutput) -> Tensor:
+        """``[B, T, V]`` scores before the softmax."""
+        return torch.nn.functional.linear(output.hidden, output.weight, output.bias)
+
+    def get_normalized_probs(self, net_output: CtcOutput, log_probs: bool, sample: Any = None) -> Tensor:
+        """``[B, T, V]`` probabilities or natural-log probabilities, in float32."""
+        logits = self.logits(net_output).float()
+        return logits.log_softmax(dim=-1) if log_probs else logits.softmax(dim=-1)
+
+    def max_positions(self) -> None:
+        """No sentence is skipped for its length: the task cuts over-long sources and says so."""
+        return
