@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 def apply() -> None:
     """Mend all; called by a plugin's ``register()``."""
     hide_broken_torchaudio()
+    silence_hydra_notices()
     from plugin_common.checkpoint_files import allow_scalar_globals
 
     allow_scalar_globals()
@@ -60,6 +62,20 @@ def hide_broken_torchaudio() -> None:
         for name in [n for n in sys.modules if n == "torchaudio" or n.startswith("torchaudio.")]:
             del sys.modules[name]
         sys.modules["torchaudio"] = None  # type: ignore[assignment]
+
+
+def silence_hydra_notices() -> None:
+    """fairseq calls hydra by its old names; the seven notices that each command prints of it help no user."""
+    notices = (
+        r"(?s).*hydra\.experimental\.",
+        r"(?s).*The version_base parameter is not specified",
+        r"(?s).*deprecated keyword in package header",
+        r"(?s).*is validated against ConfigStore schema",
+        r"(?s).*strict flag in the compose API is deprecated",
+    )
+    for notice in notices:
+        warnings.filterwarnings("ignore", message=notice, category=UserWarning)
+    logging.getLogger("hydra").setLevel(logging.INFO)
 
 
 def check_checkpoints_before_loading() -> None:

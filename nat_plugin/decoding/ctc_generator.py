@@ -24,7 +24,6 @@ class CtcGenerator:
         self.symbols_to_strip_from_output = {dictionary.eos(), dictionary.pad(), dictionary.bos()}
         self.with_scores = with_scores
 
-    @torch.inference_mode()
     def generate(
         self, models: list[Any], sample: dict[str, Any], prefix_tokens: Tensor | None = None, constraints: Any = None
     ) -> list[list[Hypothesis]]:
@@ -41,7 +40,18 @@ class CtcGenerator:
             raise UserError("--prefix-size and --constraints need a left-to-right model; leave them out with ctc_nat")
         for model in models:
             model.eval()
-        scores, lengths, normalizer = self._scores(models, sample["net_input"])
+        with torch.inference_mode():
+            decoded = self._decode(models, sample["net_input"])
+        # fairseq-generate changes the scores in place, which inference tensors forbid outside inference mode.
+        tokens, lengths, token_scores, means = (tensor.cpu().clone() for tensor in decoded)
+        return [
+            [{"tokens": row[: n + 1], "score": mean, "positional_scores": marks[: n + 1], "alignment": None}]
+            for row, n, mean, marks in zip(tokens, lengths.tolist(), means, token_scores, strict=True)
+        ]
+
+    def _decode(self, models: list[Any], net_input: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``(tokens [B, L+1] with </s>, lengths [B] without it, token scores [B, L+1], mean scores [B])``."""
+        scores, lengths, normalizer = self._scores(models, net_input)
         best, labels = scores.max(dim=-1) if scores.size(1) else (scores.sum(-1), scores.sum(-1).long())
         blank = models[0].blank
         tokens, token_lengths = collapse(labels, lengths, blank=blank, pad=self.pad)
@@ -54,7 +64,11 @@ class CtcGenerator:
         if not self.with_scores:
             token_scores.zero_()
             means.zero_()
-        return self._hypotheses(tokens, token_lengths, token_scores, means)
+        batch, width = tokens.shape
+        ended = torch.full((batch, width + 1), self.pad, dtype=tokens.dtype, device=tokens.device)
+        ended[:, :width] = tokens
+        ended.scatter_(1, token_lengths[:, None], self.eos)
+        return ended, token_lengths, torch.cat([token_scores, token_scores.new_zeros(batch, 1)], dim=1), means
 
     def _scores(self, models: list[Any], net_input: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """``(scores [B, T, V], lengths [B], log-normalizer [B, T] or 0)``: log-probability = score - normalizer."""
@@ -75,20 +89,6 @@ class CtcGenerator:
             model.get_normalized_probs(output, log_probs=True) for model, output in zip(models, outputs, strict=True)
         )
         return total / len(models), lengths, torch.zeros((), device=lengths.device)
-
-    def _hypotheses(
-        self, tokens: Tensor, lengths: Tensor, token_scores: Tensor, means: Tensor
-    ) -> list[list[Hypothesis]]:
-        batch, width = tokens.shape
-        ended = torch.full((batch, width + 1), self.pad, dtype=tokens.dtype, device=tokens.device)
-        ended[:, :width] = tokens
-        ended.scatter_(1, lengths[:, None], self.eos)
-        scored = torch.cat([token_scores, token_scores.new_zeros(batch, 1)], dim=1)
-        ended, scored, means = ended.cpu(), scored.cpu(), means.cpu()
-        return [
-            [{"tokens": row[: n + 1], "score": mean, "positional_scores": marks[: n + 1], "alignment": None}]
-            for row, n, mean, marks in zip(ended, lengths.tolist(), means, scored, strict=True)
-        ]
 
 
 def _within(lengths: Tensor, width: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import torch
 from fairseq import utils
-from fairseq.data import LanguagePairDataset, data_utils
+from fairseq.data import data_utils
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
@@ -21,7 +21,7 @@ from torch import Tensor
 from nat_plugin.decoding.ctc_generator import CtcGenerator
 from nat_plugin.pmlm.piece_tokenizer import PieceTokenizer
 from nat_plugin.tasks.pmlm_loading import check_dictionary, configuration_json, dictionary_digest, load_weights
-from nat_plugin.tasks.translation_dataset import TranslationDataset, line_list, truncate
+from nat_plugin.tasks.translation_dataset import TranslationDataset, line_list
 from nat_plugin.upsampling import upsampled_lengths
 from plugin_common.errors import UserError, raise_all
 
@@ -177,9 +177,16 @@ class CtcNatTask(TranslationTask):
                 first + index, sizes[index] - 1, self.max_source - 1,
             )  # fmt: skip
         eos = self.src_dict.eos()
-        cut = [t if len(t) <= self.max_source else torch.cat([t[: self.max_source - 1], t.new_tensor([eos])]) for t in src_tokens]
-        pairs = LanguagePairDataset(cut, [len(t) for t in cut], self.src_dict, tgt_dict=self.tgt_dict, shuffle=False)
-        return TranslationDataset.from_pairs(pairs, max_source=self.max_source)
+        cut = [t if n <= self.max_source else _cut(t, self.max_source) for t, n in zip(src_tokens, sizes, strict=True)]
+        return TranslationDataset(
+            cut,
+            np.minimum(sizes, self.max_source),
+            self.src_dict,
+            tgt_dict=self.tgt_dict,
+            left_pad_source=False,
+            shuffle=False,
+            input_feeding=False,
+        )
 
     def filter_indices_by_size(
         self, indices: NDArray[np.int64], dataset: Any, max_positions: Any = None, ignore_invalid_inputs: bool = False
@@ -257,6 +264,11 @@ class CtcNatTask(TranslationTask):
             metrics.log_scalar("_bleu_sys_len", 0)
             metrics.log_scalar("_bleu_ref_len", sum(float(log["_bleu_ref_len"]) for log in scored))
             metrics.log_derived("bleu", _bleu_of_counts)
+
+
+def _cut(tokens: Tensor, length: int) -> Tensor:
+    """The first ``length - 1`` tokens and the last one, ``</s>``."""
+    return torch.cat([tokens[: length - 1], tokens[-1:]])
 
 
 def _bleu_of_counts(meters: Any) -> float:
