@@ -30,7 +30,8 @@ def apply() -> None:
     check_checkpoints_before_loading()
     copy_checkpoints_atomically()
     refuse_missing_restore_file()
-    parse_bf16_without_tpu_and_help_with_all_options()
+    mend_the_argument_parser()
+    explain_fp16_overflow_on_cpu()
     train_on_cpu_under_torchrun()
     wrap_cpu_models_in_ddp()
     read_interactive_lines_exactly()
@@ -142,10 +143,11 @@ def refuse_missing_restore_file() -> None:
     _once(checkpoint_utils, "load_checkpoint", make)
 
 
-def parse_bf16_without_tpu_and_help_with_all_options() -> None:
-    """Two faults of fairseq's argument parser.
+def mend_the_argument_parser() -> None:
+    """Three faults of fairseq's argument parser.
 
-    ``--bf16`` also sets ``tpu``, which crashes off a TPU. ``--help`` is answered by the first of two parses, before the
+    ``--bf16`` also sets ``tpu``, which crashes off a TPU. ``--fp16`` flattens gradients into CUDA memory, also on a CPU,
+    where ``--fp16-no-flatten-grads`` does the same without. ``--help`` is answered by the first of two parses, before the
     options of the task, model and criterion are known; here it waits for the second.
     """
     from fairseq import options
@@ -167,11 +169,43 @@ def parse_bf16_without_tpu_and_help_with_all_options() -> None:
             args = result[0] if parse_known and not suppress_defaults else result
             if getattr(args, "bf16", False) and "--tpu" not in words:
                 args.tpu = False
+            if getattr(args, "fp16", False) and not _on_cuda(args):
+                args.fp16_no_flatten_grads = True
             return result
 
         return mended
 
     _once(options, "parse_args_and_arch", make)
+
+
+def explain_fp16_overflow_on_cpu() -> None:
+    """After an fp16 overflow fairseq calls ``.cuda()`` whatever the device is; on a CPU that ends the training."""
+    import torch
+    from fairseq.trainer import Trainer
+
+    def make(train_step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(train_step)
+        def explained(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return train_step(self, *args, **kwargs)
+            except (AssertionError, RuntimeError) as error:
+                if self.cfg.common.fp16 and not self.cuda and "CUDA" in str(error):
+                    raise UserError(
+                        "--fp16: a gradient overflowed, which fairseq handles on CUDA devices only; on a CPU use --bf16, "
+                        "or start from a smaller loss scale (--fp16-init-scale 1)"
+                    ) from error
+                raise
+
+        return explained
+
+    if not torch.cuda.is_available():
+        _once(Trainer, "train_step", make)
+
+
+def _on_cuda(args: argparse.Namespace) -> bool:
+    import torch
+
+    return torch.cuda.is_available() and not getattr(args, "cpu", False)
 
 
 def _require_arch(parser: argparse.ArgumentParser, words: list[str]) -> None:
@@ -300,7 +334,9 @@ def _lines_with_replacements(path: str) -> Iterator[str]:
             try:
                 stream = stack.enter_context(Path(path).open("rb"))
             except OSError as error:
-                raise UserError(f"--input {path}: {error.strerror}; give a readable text file, or - for stdin") from error
+                raise UserError(
+                    f"--input {path}: {error.strerror}; give a readable text file, or - for stdin"
+                ) from error
         for number, raw in enumerate(stream, start=1):
             try:
                 yield raw.decode("utf-8")

@@ -91,7 +91,9 @@ class CtcNatLoss(FairseqCriterion):
         # An average over no tokens says nothing; its weight 0 keeps it out of the running mean.
         loss = total["loss"] / sample_size / math.log(2) if sample_size else 0.0
         metrics.log_scalar("loss", loss, sample_size, round=3)
-        metrics.log_scalar("infeasible_pct", 100 * total["infeasible"] / max(total["nsentences"], 1), total["nsentences"], round=2)
+        metrics.log_scalar(
+            "infeasible_pct", 100 * total["infeasible"] / max(total["nsentences"], 1), total["nsentences"], round=2
+        )
         for name in ("infeasible", "lowered", "truncated"):
             metrics.log_scalar_sum(name, total[name], round=0)
 

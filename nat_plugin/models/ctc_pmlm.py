@@ -1,5 +1,6 @@
 """``--arch ctc_pmlm``: a pretrained masked LM whose head emits one label (or blank) per up-sampled position."""
 
+import argparse
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional
 
@@ -30,7 +31,8 @@ class CtcPmlmConfig(FairseqDataclass):
         metadata={"help": "PMLM folder made by `nat prepare-pmlm`, or a model's name on the hub with unchanged rows"},
     )
     random_init: bool = field(
-        default=False, metadata={"help": "take the shape of the PMLM, not its weights (ablation; training from scratch)"}
+        default=False,
+        metadata={"help": "take the shape of the PMLM, not its weights (ablation; training from scratch)"},
     )
     pmlm_type: ChoiceEnum(list(MODEL_TYPES)) = field(  # type: ignore[valid-type]
         default="xlm-roberta", metadata={"help": "family of the model, where no --pmlm is given"}
@@ -44,7 +46,10 @@ class CtcPmlmConfig(FairseqDataclass):
     )
     dropout: float = field(default=0.1, metadata={"help": "dropout on states and embeddings (probability)"})
     attention_dropout: float = field(default=0.1, metadata={"help": "dropout on attention weights (probability)"})
-    upsampler: str = field(default="mask_insertion", metadata={"help": "how the source becomes longer: mask_insertion, token_duplication or a registered one"})
+    upsampler: str = field(
+        default="mask_insertion",
+        metadata={"help": "how the source becomes longer: mask_insertion, token_duplication or a registered one"},
+    )
     upsample_ratio: float = field(
         default=2.0,
         metadata={"help": "positions per source token, >= 1, fractions allowed; lowered where positions run out"},
@@ -56,9 +61,10 @@ class CtcPmlmConfig(FairseqDataclass):
     blank_symbol: ChoiceEnum(["<s>", "<mask>"]) = field(  # type: ignore[valid-type]
         default="<s>", metadata={"help": "the dictionary symbol that serves as the CTC blank"}
     )
-    # Filled in when training starts; a checkpoint carries them, so that it needs no folder.
-    pmlm_config: Optional[str] = field(default=None, metadata={"help": "(internal) configuration of the LM, JSON"})
-    dictionary_digest: Optional[str] = field(default=None, metadata={"help": "(internal) SHA-256 of the dictionary"})
+    # No options: the task fills in the LM's configuration (JSON) and the dictionary's SHA-256 when training starts, and
+    # the checkpoint carries them, so that it needs no folder.
+    pmlm_config: Optional[str] = field(default=None, metadata={"help": argparse.SUPPRESS})
+    dictionary_digest: Optional[str] = field(default=None, metadata={"help": argparse.SUPPRESS})
 
 
 class CtcOutput(NamedTuple):

@@ -18,6 +18,11 @@ class Preset:
     shape: dict[str, Any]
     hub_name: str | None
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Options that the preset sets unless the user does."""
+        return {**self.shape, "random_init": self.hub_name is None}
+
 
 def _shape(kind: str, layers: int, dim: int, ffn: int, heads: int, positions: int = 512) -> dict[str, Any]:
     return {
@@ -43,10 +48,8 @@ PRESETS = {
 
 def _setter(preset: Preset) -> Callable[[argparse.Namespace], None]:
     def set_defaults(args: argparse.Namespace) -> None:
-        for name, value in preset.shape.items():
+        for name, value in preset.defaults.items():
             setattr(args, name, getattr(args, name, value))
-        if preset.hub_name is None and not getattr(args, "pmlm", None):
-            args.random_init = True
 
     return set_defaults
 
@@ -55,7 +58,7 @@ def _register() -> None:
     store = ConfigStore.instance()
     for name, preset in PRESETS.items():
         register_model_architecture("ctc_pmlm", name)(_setter(preset))
-        node = CtcPmlmConfig(**preset.shape, random_init=preset.hub_name is None)
+        node = CtcPmlmConfig(**preset.defaults)
         node._name = name  # type: ignore[attr-defined]
         store.store(name=name, group="model", node=node, provider="fairseq")
 

@@ -14,11 +14,13 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import EVAL_BLEU_ORDER, TranslationConfig, TranslationTask
+from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import open_dict
 from torch import Tensor
 
 from nat_plugin.decoding.ctc_generator import CtcGenerator
+from nat_plugin.models.ctc_pmlm import CtcPmlmConfig
 from nat_plugin.pmlm.piece_tokenizer import PieceTokenizer
 from nat_plugin.tasks.pmlm_loading import check_dictionary, configuration_json, dictionary_digest, load_weights
 from nat_plugin.tasks.translation_dataset import TranslationDataset, line_list
@@ -289,11 +291,16 @@ def _bleu_of_counts(meters: Any) -> float:
 
 
 def _fill_in(cfg: Any, symbols: list[str]) -> None:
-    """Write what a checkpoint must carry into the model's configuration, which fairseq saves."""
+    """Complete the model's configuration, which fairseq saves, with what a checkpoint must carry."""
     from nat_plugin.models.presets import PRESETS
 
     preset = PRESETS.get(cfg._name)
     with open_dict(cfg):
+        if preset is not None and HydraConfig.initialized():
+            # fairseq-hydra-train knows no presets: they fill in what still has its general default.
+            for name, value in preset.defaults.items():
+                if cfg.get(name) == getattr(CtcPmlmConfig, name):
+                    cfg[name] = value
         if preset is not None and preset.hub_name is not None and cfg.pmlm is None and not cfg.random_init:
             cfg.pmlm = preset.hub_name
         cfg.pmlm_config = configuration_json(cfg, symbols)

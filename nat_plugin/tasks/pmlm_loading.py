@@ -127,7 +127,9 @@ def _check_rows(pmlm: str, config: Any, symbols: Sequence[str]) -> None:
 
 def _check_same_symbols(pmlm: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
     if len(theirs) != len(ours) or list(theirs) != list(ours):
-        row = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours)))
+        row = next(
+            (i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours))
+        )
         there = theirs[row] if row < len(theirs) else "nothing"
         here = ours[row] if row < len(ours) else "nothing"
         raise UserError(

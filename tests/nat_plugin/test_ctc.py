@@ -171,9 +171,7 @@ def test_collapse_is_groupby_and_drop(rows):
 
 def test_emitting_positions_are_the_starts_of_runs():
     labels = torch.tensor([[2, 2, 0, 2, 3, 3]])
-    assert emitting_positions(labels, torch.tensor([5]), blank=0).tolist() == [
-        [True, False, False, True, True, False]
-    ]
+    assert emitting_positions(labels, torch.tensor([5]), blank=0).tolist() == [[True, False, False, True, True, False]]
 
 
 def best_path_by_brute_force(log_probs, target, blank):

@@ -104,5 +104,10 @@ def test_ratios_under_one_are_refused(ratio):
 def test_strip_last():
     tokens, lengths = batch([[5, 6, 2], [5, 2, 6], [2], []])
     stripped, new_lengths = strip_last(tokens, lengths, symbol=2, pad=PAD)
-    assert [row[:n] for row, n in zip(stripped.tolist(), new_lengths.tolist(), strict=True)] == [[5, 6], [5, 2, 6], [], []]
+    assert [row[:n] for row, n in zip(stripped.tolist(), new_lengths.tolist(), strict=True)] == [
+        [5, 6],
+        [5, 2, 6],
+        [],
+        [],
+    ]
     assert stripped[0].tolist() == [5, 6, PAD]
