@@ -34,7 +34,15 @@ setup(
         "bpe": ["subword-nmt>=0.3.8"],
         "figures": ["matplotlib>=3.9"],
         "nid": ["datasets>=4", "peft>=0.18"],
-        "dev": ["hypothesis>=6", "matplotlib>=3.9", "mypy>=1.13", "polib>=1.2", "pytest>=8", "pytest-xdist>=3", "ruff>=0.8"],
+        "dev": [
+            "hypothesis>=6",
+            "matplotlib>=3.9",
+            "mypy>=1.13",
+            "polib>=1.2",
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "ruff>=0.8",
+        ],
     },
     entry_points={"console_scripts": ["nat = nat_plugin.cli:main"]},
 )

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # From two files of text to a scored one-pass translator. `make quickstart` calls this inside the project's environment.
 #
-#   PAIR=en-de      en-de, de-en, en-ro or ro-en
+#   PAIR=de-en      de-en, en-de, ro-en or en-ro
 #   OUT=DIR         where everything goes (default: runs/quickstart-PAIR); made anew unless KEEP=1, which resumes training
 #   UPDATES=N       training updates; MINUTES=N stops the training earlier on a slow machine
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
-PAIR=${PAIR:-en-de}
+PAIR=${PAIR:-de-en}
 SRC=${PAIR%-*} TGT=${PAIR#*-}
 DATA=$HERE/data/$PAIR
 [ -d "$DATA" ] || DATA=$HERE/data/$TGT-$SRC
@@ -25,7 +25,7 @@ logged() { # run a command, its output into a log; show the log's end if it fail
     "$@" > "$log" 2>&1 || { tail -n 20 "$log" >&2; echo "failed: $1, see $log" >&2; exit 1; }
 }
 
-[ -d "$DATA" ] || { echo "PAIR=$PAIR: no such pair; there are en-de, de-en, en-ro and ro-en" >&2; exit 2; }
+[ -d "$DATA" ] || { echo "PAIR=$PAIR: no such pair; there are de-en, en-de, ro-en and en-ro" >&2; exit 2; }
 [ "${KEEP:-0}" = 1 ] || rm -rf "$OUT"
 mkdir -p "$OUT"
 
@@ -48,7 +48,7 @@ stage "training: $UPDATES updates at most, $MINUTES minutes at most (log: $OUT/t
 fairseq-train "$OUT/data-bin" "${NAT[@]}" --arch ctc_pmlm --pmlm "$OUT/pmlm" --criterion ctc_nat_loss \
     --upsample-ratio 2 --dropout 0.1 --attention-dropout 0.1 \
     --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 1.0 \
-    --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates 200 --max-tokens 2500 --seed 1 "${PRECISION[@]}" --cpu \
+    --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates 200 --max-tokens 2500 --num-workers 0 --seed 1 "${PRECISION[@]}" --cpu \
     --max-update "$UPDATES" --stop-time-hours "$(awk "BEGIN { print $MINUTES / 60 }")" \
     --eval-bleu --pmlm-tokenizer "$OUT/pmlm" --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
     --validate-interval 1000 --validate-interval-updates 100 --save-interval-updates 100 --keep-interval-updates 1 \
