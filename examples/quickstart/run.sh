@@ -3,7 +3,7 @@
 #
 #   PAIR=de-en      de-en, en-de, ro-en or en-ro
 #   OUT=DIR         where everything goes (default: runs/quickstart-PAIR); made anew unless KEEP=1, which resumes training
-#   UPDATES=N       training updates; MINUTES=N stops the training earlier on a slow machine
+#   UPDATES=N       training updates; MINUTES=N stops the training earlier on a slow machine; EVERY=N updates it validates
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
@@ -14,6 +14,7 @@ DATA=$HERE/data/$PAIR
 OUT=${OUT:-$ROOT/runs/quickstart-$PAIR}
 UPDATES=${UPDATES:-1300}
 MINUTES=${MINUTES:-9}
+EVERY=${EVERY:-100}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 NAT=(--user-dir "$ROOT/nat_plugin" --task ctc_nat)
 
@@ -51,7 +52,7 @@ fairseq-train "$OUT/data-bin" "${NAT[@]}" --arch ctc_pmlm --pmlm "$OUT/pmlm" --c
     --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates 200 --max-tokens 2500 --num-workers 0 --seed 1 "${PRECISION[@]}" --cpu \
     --max-update "$UPDATES" --stop-time-hours "$(awk "BEGIN { print $MINUTES / 60 }")" \
     --eval-bleu --pmlm-tokenizer "$OUT/pmlm" --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
-    --validate-interval 1000 --validate-interval-updates 100 --save-interval-updates 100 --keep-interval-updates 1 \
+    --validate-interval 1000 --validate-interval-updates "$EVERY" --save-interval-updates "$EVERY" --keep-interval-updates 1 \
     --keep-best-checkpoints 5 --no-epoch-checkpoints --save-dir "$OUT/checkpoints" \
     --log-format simple --log-interval 50 > "$OUT/train.log" 2>&1 &
 python "$HERE/watch.py" "$OUT/train.log" $! || { wait $! || tail -n 20 "$OUT/train.log" >&2; exit 1; }
