@@ -47,7 +47,7 @@ def ctc_loss(
     feasible = is_feasible(targets, hidden_lengths, target_lengths)
     feasible &= ~((targets == blank) & real_target).any(dim=1)
     if batch == 0 or width == 0:
-        return hidden.sum(dim=(1, 2)).float() * 0.0, feasible
+        return hidden.sum(dim=(1, 2)).to(torch.promote_types(hidden.dtype, torch.float32)) * 0.0, feasible
 
     columns = torch.cat([targets.new_full((batch, 1), blank), targets], dim=1)
     used = _within(hidden_lengths, width) & feasible[:, None]
@@ -144,7 +144,7 @@ def viterbi_alignment(
 def _states_of_best_path(
     log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
 ) -> Tensor:
-    """``[B, T]`` states of the best path over blank, y1, blank, y2, … blank (odd states emit tokens); loops over T only."""
+    """``[B, T]`` states of the best path over blank, y1, blank, y2, … blank (odd states emit tokens); loops over T."""
     batch, width, _ = log_probs.shape
     symbols = targets.new_full((batch, 2 * targets.size(1) + 1), blank)
     symbols[:, 1::2] = targets

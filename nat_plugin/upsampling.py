@@ -99,9 +99,10 @@ def insert_masks(
 def duplicate_tokens(
     tokens: Tensor, lengths: Tensor, ratio: float, *, pad: int, max_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Token duplication: position t holds the token whose place (see :func:`token_positions`) is the last at or before t.
+    """Token duplication: position t holds the token whose place is the last at or before t.
 
-    Shapes as in :func:`insert_masks`. An integer ratio r repeats every token r times.
+    For places see :func:`token_positions`, for shapes :func:`insert_masks`. An integer ratio r repeats every token r
+    times.
     """
     new_lengths = upsampled_lengths(lengths, ratio, max_length)
     width = int(new_lengths.max()) if len(lengths) else 0

@@ -20,7 +20,8 @@ def batch_every_sentence(
     """Batches that hold each of ``indices`` once, in order.
 
     fairseq's ``batch_by_size`` drops the last batch if its size is no multiple of ``required_batch_size_multiple``
-    (whose default is 8): up to 7 sentences, or all of a small set. What it leaves out is batched again, with multiple 1.
+    (whose default is 8): up to 7 sentences, or all of a small set. What it leaves out is batched again, with
+    multiple 1.
 
     Args:
         batch_by_size: a ``FairseqDataset.batch_by_size``.

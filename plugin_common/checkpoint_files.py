@@ -26,11 +26,9 @@ def allow_scalar_globals() -> None:
 
     from numpy._core import multiarray
 
-    scalar_types = (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)
-    torch.serialization.add_safe_globals(
-        [Namespace, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype]
-        + [type(np.dtype(kind)) for kind in scalar_types]
-    )
+    scalar_types: tuple[type, ...] = (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)
+    data: list[Any] = [Namespace, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype]
+    torch.serialization.add_safe_globals(data + [type(np.dtype(kind)) for kind in scalar_types])
 
 
 def check_checkpoint_file(path: str | Path) -> None:
@@ -53,13 +51,15 @@ def check_checkpoint_file(path: str | Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+    except Exception as error:  # altered headers lead zipfile to a dozen kinds of exceptions
         raise UserError(f"{path}: the checkpoint is truncated or damaged ({error}); {_RECOVER}") from error
     if damaged is not None:
         raise UserError(f"{path}: the checkpoint is damaged: the checksum of {damaged} does not match; {_RECOVER}")
 
 
-_RECOVER = "copy it again from its source, or use another checkpoint of the same run (checkpoint_best.pt, checkpointN.pt)"
+_RECOVER = (
+    "copy it again from its source, or use another checkpoint of the same run (checkpoint_best.pt, checkpointN.pt)"
+)
 
 
 def check_and_load(path: str | Path) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def explain_load_error(path: str | Path, error: Exception) -> UserError:
     refused = re.search(r"(?:GLOBAL|global:?) (?:GLOBAL )?([\w.]+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and refused and "nsupported" in str(error):
         return UserError(
-            f"{path}: the checkpoint holds pickled code ({refused.group(1)}) and was not loaded: it could run anything. "
-            "Ask its author for one that holds tensors and plain settings only (all that this plugin writes do)"
+            f"{path}: the checkpoint holds pickled code ({refused.group(1)}) and was not loaded: it could run "
+            "anything. Ask its author for one that holds tensors and plain settings only, as this plugin writes them"
         )
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(f"{path}: not a checkpoint that torch can read ({first_line}); {_RECOVER}")
@@ -93,7 +93,10 @@ def explain_load_error(path: str | Path, error: Exception) -> UserError:
 def copy_atomically(source: str | Path, destination: str | Path) -> None:
     """Copy to a temporary name beside ``destination``, flush to disk, then rename over it."""
     temporary = f"{destination}.tmp"
-    shutil.copyfile(source, temporary)
-    with open(temporary, "rb") as file:  # noqa: PTH123 - keeps str paths as they are
-        os.fsync(file.fileno())
-    os.replace(temporary, destination)  # noqa: PTH105
+    try:
+        shutil.copyfile(source, temporary)
+        with open(temporary, "rb") as file:  # noqa: PTH123 - keeps str paths as they are
+            os.fsync(file.fileno())
+        os.replace(temporary, destination)  # noqa: PTH105
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -5,19 +5,26 @@ of fairseq is copied; a cure goes once the fault is gone upstream (each has a te
 """
 
 import argparse
-import contextlib
 import functools
+import importlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from plugin_common.errors import UserError, show_user_errors_plainly
-
-logger = logging.getLogger(__name__)
+from plugin_common.compat_interactive import read_interactive_lines_exactly
+from plugin_common.compat_trainer import (
+    explain_foreign_checkpoints,
+    explain_fp16_overflow_on_cpu,
+    put_empty_batches_first,
+    train_on_cpu_under_torchrun,
+    wrap_cpu_models_in_ddp,
+)
+from plugin_common.errors import UserError, raise_all, show_user_errors_plainly
+from plugin_common.patching import replace_once
 
 
 def apply() -> None:
@@ -30,22 +37,15 @@ def apply() -> None:
     check_checkpoints_before_loading()
     copy_checkpoints_atomically()
     refuse_missing_restore_file()
+    refuse_missing_model_files()
     mend_the_argument_parser()
     explain_fp16_overflow_on_cpu()
+    put_empty_batches_first()
+    explain_foreign_checkpoints()
     train_on_cpu_under_torchrun()
     wrap_cpu_models_in_ddp()
     read_interactive_lines_exactly()
     show_user_errors_plainly()
-
-
-def _once(target: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """Replace ``target.name`` by ``make(original)`` unless that was done before."""
-    original = getattr(target, name)
-    if getattr(original, "mended_by_plugin", False):
-        return
-    replacement = make(original)
-    replacement.mended_by_plugin = True
-    setattr(target, name, replacement)
 
 
 def hide_broken_torchaudio() -> None:
@@ -56,13 +56,16 @@ def hide_broken_torchaudio() -> None:
     if "torchaudio" in sys.modules:
         return
     try:
-        import torchaudio  # noqa: F401
+        importlib.import_module("torchaudio")
     except ImportError:
         return
     except OSError:
         for name in [n for n in sys.modules if n == "torchaudio" or n.startswith("torchaudio.")]:
             del sys.modules[name]
         sys.modules["torchaudio"] = None  # type: ignore[assignment]
+        imported = sys.modules.get("transformers.utils.import_utils")
+        if imported is not None:  # it may have looked already, and it remembers the answer
+            imported.is_torchaudio_available.cache_clear()
 
 
 def silence_hydra_notices() -> None:
@@ -98,7 +101,7 @@ def check_checkpoints_before_loading() -> None:
 
         return checked
 
-    _once(checkpoint_utils, "load_checkpoint_to_cpu", make)
+    replace_once(checkpoint_utils, "load_checkpoint_to_cpu", make)
 
 
 def copy_checkpoints_atomically() -> None:
@@ -117,10 +120,7 @@ def copy_checkpoints_atomically() -> None:
 
         return copy
 
-    if not getattr(PathManager.copy, "mended_by_plugin", False):
-        replacement = make(PathManager.copy)
-        replacement.mended_by_plugin = True
-        PathManager.copy = staticmethod(replacement)
+    replace_once(PathManager, "copy", make)
 
 
 def refuse_missing_restore_file() -> None:
@@ -140,15 +140,44 @@ def refuse_missing_restore_file() -> None:
 
         return checked
 
-    _once(checkpoint_utils, "load_checkpoint", make)
+    replace_once(checkpoint_utils, "load_checkpoint", make)
+
+
+def refuse_missing_model_files() -> None:
+    """``--path`` naming files that are not there: all of them in one message instead of a traceback for the first."""
+    from fairseq import checkpoint_utils
+    from fairseq.file_io import PathManager
+
+    def make(load: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(load)
+        def checked(
+            filenames: Sequence[str],
+            arg_overrides: dict[str, Any] | None = None,
+            task: Any = None,
+            strict: bool = True,
+            suffix: str = "",
+            num_shards: int = 1,
+            state: dict[str, Any] | None = None,
+        ) -> Any:
+            if state is None and not suffix and num_shards == 1:
+                raise_all(
+                    f"--path {name}: no such checkpoint; `ls {Path(name).parent}` shows what is there"
+                    for name in filenames
+                    if not PathManager.exists(name)
+                )
+            return load(filenames, arg_overrides, task, strict, suffix, num_shards, state)
+
+        return checked
+
+    replace_once(checkpoint_utils, "load_model_ensemble_and_task", make)
 
 
 def mend_the_argument_parser() -> None:
     """Three faults of fairseq's argument parser.
 
-    ``--bf16`` also sets ``tpu``, which crashes off a TPU. ``--fp16`` flattens gradients into CUDA memory, also on a CPU,
-    where ``--fp16-no-flatten-grads`` does the same without. ``--help`` is answered by the first of two parses, before the
-    options of the task, model and criterion are known; here it waits for the second.
+    ``--bf16`` also sets ``tpu``, which crashes off a TPU. ``--fp16`` flattens gradients into CUDA memory, also on a
+    CPU, where ``--fp16-no-flatten-grads`` does the same without. ``--help`` is answered by the first of two parses,
+    before the options of the task, model and criterion are known; here it waits for the second.
     """
     from fairseq import options
 
@@ -175,31 +204,7 @@ def mend_the_argument_parser() -> None:
 
         return mended
 
-    _once(options, "parse_args_and_arch", make)
-
-
-def explain_fp16_overflow_on_cpu() -> None:
-    """After an fp16 overflow fairseq calls ``.cuda()`` whatever the device is; on a CPU that ends the training."""
-    import torch
-    from fairseq.trainer import Trainer
-
-    def make(train_step: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(train_step)
-        def explained(self: Any, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return train_step(self, *args, **kwargs)
-            except (AssertionError, RuntimeError) as error:
-                if self.cfg.common.fp16 and not self.cuda and "CUDA" in str(error):
-                    raise UserError(
-                        "--fp16: a gradient overflowed, which fairseq handles on CUDA devices only; on a CPU use --bf16, "
-                        "or start from a smaller loss scale (--fp16-init-scale 1)"
-                    ) from error
-                raise
-
-        return explained
-
-    if not torch.cuda.is_available():
-        _once(Trainer, "train_step", make)
+    replace_once(options, "parse_args_and_arch", make)
 
 
 def _on_cuda(args: argparse.Namespace) -> bool:
@@ -232,10 +237,10 @@ def _help_at_the_second_parse(
         for action in parser._actions:
             if isinstance(action, argparse._HelpAction):
                 if len(calls) == 1:
-                    action.__class__ = _MutedHelp
+                    action.__class__ = _MutedHelp  # type: ignore[assignment]
                 continue
             if isinstance(action, _MutedHelp) and len(calls) > 1:
-                action.__class__ = argparse._HelpAction
+                action.__class__ = argparse._HelpAction  # type: ignore[assignment]
 
     return modify
 
@@ -243,103 +248,3 @@ def _help_at_the_second_parse(
 class _MutedHelp(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the help is printed once all options are known."""
-
-
-def train_on_cpu_under_torchrun() -> None:
-    """``torchrun … fairseq-train`` without GPUs: one training over all processes, not N that overwrite each other.
-
-    fairseq reads torchrun's environment only where it sees several CUDA devices. Resuming lets each process read the
-    checkpoint itself, because broadcasting it fails under torch's safe loading.
-    """
-    from fairseq.distributed import utils as distributed_utils
-
-    def make(call_main: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call_main)
-        def mended(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
-            _join_torchrun_on_cpu(cfg)
-            if cfg.distributed_training.distributed_world_size > 1:
-                cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True
-            return call_main(cfg, main, **kwargs)
-
-        return mended
-
-    _once(distributed_utils, "call_main", make)
-
-
-def _join_torchrun_on_cpu(cfg: Any) -> None:
-    import torch
-
-    torchrun = all(key in os.environ for key in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"))
-    on_cpu = cfg.common.cpu or not torch.cuda.is_available()
-    settings = cfg.distributed_training
-    if not (torchrun and on_cpu) or settings.distributed_init_method is not None:
-        return
-    world_size = int(os.environ["WORLD_SIZE"])
-    if world_size == 1:
-        return
-    settings.distributed_init_method = "env://"
-    settings.distributed_world_size = world_size
-    settings.distributed_rank = int(os.environ["RANK"])
-    settings.distributed_backend = "gloo"
-    settings.distributed_no_spawn = True
-    settings.device_id = 0
-    logger.info("torchrun on CPUs: process %d of %d, backend gloo", settings.distributed_rank, world_size)
-
-
-def wrap_cpu_models_in_ddp() -> None:
-    """fairseq's default ``--ddp-backend pytorch_ddp`` names a CUDA device even where the model sits on the CPU."""
-    from fairseq.models import distributed_fairseq_model
-
-    def make(ddp: Callable[..., Any]) -> Callable[..., Any]:
-        def on_any_device(*args: Any, **kwargs: Any) -> Any:
-            if next(kwargs["module"].parameters()).device.type == "cpu":
-                kwargs.update(device_ids=None, output_device=None)
-            return ddp(*args, **kwargs)
-
-        return on_any_device
-
-    _once(distributed_fairseq_model, "DistributedDataParallel", make)
-
-
-def read_interactive_lines_exactly() -> None:
-    """``fairseq-interactive``: a line ends at ``\\n`` alone, and bytes that are no UTF-8 do not end the session.
-
-    Python's text mode also breaks lines at a lone carriage return, after which output line k no longer belongs to
-    input line k.
-    """
-    for name in ("fairseq_cli.interactive", "__main__"):
-        module = sys.modules.get(name)
-        if module is not None and hasattr(module, "buffered_read"):
-            module.buffered_read = _buffered_read  # type: ignore[attr-defined]
-
-
-def _buffered_read(input: str, buffer_size: int) -> Iterator[list[str]]:  # fairseq's parameter names
-    """Lists of at most ``buffer_size`` stripped lines of the file ``input`` (``-``: standard input)."""
-    buffer: list[str] = []
-    for line in _lines_with_replacements(input):
-        buffer.append(line.strip())
-        if len(buffer) >= buffer_size:
-            yield buffer
-            buffer = []
-    if buffer:
-        yield buffer
-
-
-def _lines_with_replacements(path: str) -> Iterator[str]:
-    """Lines of a byte stream split at ``\\n``; what is no UTF-8 becomes U+FFFD, with a warning that names the line."""
-    with contextlib.ExitStack() as stack:
-        if path == "-":
-            stream = sys.stdin.buffer
-        else:
-            try:
-                stream = stack.enter_context(Path(path).open("rb"))
-            except OSError as error:
-                raise UserError(
-                    f"--input {path}: {error.strerror}; give a readable text file, or - for stdin"
-                ) from error
-        for number, raw in enumerate(stream, start=1):
-            try:
-                yield raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                logger.warning("input line %d: byte %d is no UTF-8; replaced by U+FFFD", number, error.start + 1)
-                yield raw.decode("utf-8", errors="replace")

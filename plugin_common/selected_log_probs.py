@@ -1,9 +1,9 @@
 """Log-probabilities of a few chosen labels without an [N, V] log-softmax.
 
 CTC needs, at each position, the blank and the sentence's own labels; cross-entropy needs one label. With logits
-``z = h W' + b`` and ``lse(z) = log sum_v exp z_v`` the wanted value is ``z_k - lse(z)``, and the gradient of a loss that
-has gradient ``g_k`` with respect to it is ``dz = scatter(g, index) - softmax(z) sum_k g_k``: rank-one in ``softmax(z)``,
-so it can be written over the logits, or over recomputed blocks of them.
+``z = h W' + b`` and ``lse(z) = log sum_v exp z_v`` the wanted value is ``z_k - lse(z)``, and the gradient of a loss
+that has gradient ``g_k`` with respect to it is ``dz = scatter(g, index) - softmax(z) sum_k g_k``: rank-one in
+``softmax(z)``, so it can be written over the logits, or over recomputed blocks of them.
 """
 
 from typing import Any

@@ -1,115 +1,186 @@
-"""Pairs of sentences from gettext catalogues (``.mo``): human translations of the texts of programs.
+"""Read gettext catalogues (``.mo`` and ``.po``) as pairs of a source string and its human translation."""
 
-The format is read here and not by :mod:`gettext`, which stops at the first entry that does not decode; here such an entry
-is counted and left out.
-"""
-
+import gettext
+import io
 import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
-from gettext import c2py
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-_MAGIC = {0x950412DE: "<", 0xDE120495: ">"}
+from plugin_common.errors import UserError
 
-
-class CatalogueError(ValueError):
-    """The bytes are no readable ``.mo`` file."""
-
-
-class Pair(NamedTuple):
-    """A text and its translation."""
-
-    source: str
-    target: str
+CONTEXT_SEPARATOR = b"\x04"
+PLURAL_SEPARATOR = b"\x00"
+# n = 1 selects the singular's form. n = 2 selects the plural's: with Romanian's three forms that is "2 fișiere", the one
+# that reads like an English plural ("20 de fișiere", the third form, adds a word that the source does not show).
+SINGULAR_NUMBER, PLURAL_NUMBER = 1, 2
+_MO_MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}
 
 
-def read_catalogue(data: bytes, dropped: Counter[str]) -> Iterator[Pair]:
-    """Source texts with their translations, in the order of the file.
+class CatalogueError(UserError):
+    """A catalogue that cannot be read at all: truncated, not a catalogue, or of an unknown charset."""
 
-    A plural entry gives two pairs: the singular with the form for one, the plural with the form for two. Contexts are taken off, the header is
-    skipped.
 
-    Args:
-        data: the file.
-        dropped: gets the counts of what is left out: ``undecodable``, ``untranslated``, ``plural form missing``.
+class Unread(StrEnum):
+    """Why an entry of a catalogue gave no pair."""
+
+    EMPTY = "translation empty"
+    FUZZY = "marked fuzzy"
+    ENCODING = "wrongly encoded"
+    PLURAL_RULE = "plural form missing or its rule unreadable"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The pairs of one catalogue file, in the file's order, and a count of each reason for entries that gave none."""
+
+    pairs: list[tuple[str, str]]
+    unread: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One entry as bytes: the source forms (singular, plural) and the translated forms, context removed."""
+
+    sources: list[bytes]
+    targets: list[bytes]
+
+
+def read_catalogue(content: bytes, name: str) -> Catalogue:
+    """Pairs of the catalogue ``content``; ``name`` is the file's name for messages and tells ``.po`` from ``.mo``.
+
+    The header is skipped, contexts (``msgctxt``) are stripped, fuzzy and obsolete entries of a ``.po`` file are left out.
+    A plural entry gives up to two pairs: singular with the form for n = 1, plural with the form for n = 2, by the
+    catalogue's own ``Plural-Forms`` rule. Entries that are not valid in the declared charset are counted, not repaired.
 
     Raises:
-        CatalogueError: not a ``.mo`` file, or a truncated one.
+        CatalogueError: the file is truncated, is no catalogue, or declares an unknown charset.
     """
-    entries = list(_raw_entries(data))
-    header = next((target for source, target in entries if source == b""), b"")
-    charset, plural_index = _charset(header), _plural_rule(header)
-    for raw_source, raw_target in entries:
-        if raw_source == b"":
+    unread: Counter[str] = Counter()
+    entries = list(_po_entries(content, name, unread) if name.endswith(".po") else _mo_entries(content, name))
+    header = b"".join(entry.targets[0] for entry in entries if entry.sources == [b""]).decode("ascii", "replace")
+    charset = _charset(header, name)
+    plural_form = plural_rule(header)
+    pairs: list[tuple[str, str]] = []
+    for entry in entries:
+        if entry.sources == [b""]:
             continue
-        try:
-            sources = _without_context(raw_source.decode(charset)).split("\0")
-            targets = raw_target.decode(charset).split("\0")
-        except UnicodeDecodeError:
-            dropped["undecodable"] += 1
-            continue
-        yield from _pairs_of_entry(sources, targets, plural_index, dropped)
+        for source, target in _forms(entry, plural_form, unread):
+            try:
+                pair = source.decode(charset), target.decode(charset)
+            except UnicodeDecodeError:
+                unread[Unread.ENCODING] += 1
+                continue
+            if pair[1]:
+                pairs.append(pair)
+            else:
+                unread[Unread.EMPTY] += 1
+    return Catalogue(pairs, unread)
 
 
-def _pairs_of_entry(
-    sources: list[str], targets: list[str], plural_index: Callable[[int], int], dropped: Counter[str]
-) -> Iterator[Pair]:
-    numbers = [1] if len(sources) == 1 else [1, 2]
-    for text, number in zip(sources, numbers, strict=False):
-        form = 0 if len(sources) == 1 else plural_index(number)
-        if form >= len(targets):
-            dropped["plural form missing"] += 1
-        elif not targets[form].strip():
-            dropped["untranslated"] += 1
-        else:
-            yield Pair(text, targets[form])
+def plural_rule(header: str) -> Callable[[int], int] | None:
+    """The function n → index of the plural form that the header's ``Plural-Forms`` line declares.
 
-
-def _raw_entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    if len(data) < 20:
-        raise CatalogueError("too short for a .mo file")
-    order = _MAGIC.get(struct.unpack("<I", data[:4])[0])
-    if order is None:
-        raise CatalogueError("no .mo file (wrong magic number)")
-    _version, count, sources, targets = struct.unpack(f"{order}4I", data[4:20])
-    if max(sources, targets) + 8 * count > len(data):
-        raise CatalogueError("truncated .mo file")
-    for i in range(count):
-        texts = []
-        for table in (sources, targets):
-            length, start = struct.unpack_from(f"{order}2I", data, table + 8 * i)
-            if start + length > len(data):
-                raise CatalogueError("truncated .mo file")
-            texts.append(data[start : start + length])
-        yield texts[0], texts[1]
-
-
-def _charset(header: bytes) -> str:
-    found = re.search(rb"charset=([\w.:-]+)", header)
-    name = found.group(1).decode("ascii") if found else "utf-8"
+    Without such a line: the rule of English and German (n != 1). None if the line cannot be read.
+    """
+    line = re.search(r"^Plural-Forms:(.*)$", header, re.MULTILINE | re.IGNORECASE)
+    expression = re.search(r"plural\s*=\s*([^;]+)", line[1]) if line else None
+    if line is None:
+        return lambda n: int(n != 1)
+    if expression is None:
+        return None
     try:
-        "".encode(name)
-    except LookupError:
-        return "utf-8"
-    return name
+        return gettext.c2py(expression[1])  # type: ignore[attr-defined,no-any-return]
+    except (ValueError, RecursionError):
+        return None
 
 
-def _plural_rule(header: bytes) -> Callable[[int], int]:
-    """From a number to the index of its form, by the header's ``Plural-Forms`` (default: one and many)."""
-    found = re.search(rb"plural=([^;\n]+)", header)
-    if found:
-        try:
-            rule = c2py(found.group(1).decode("ascii"))
-            rule(1), rule(2)
-        except (ValueError, UnicodeDecodeError, RecursionError, ZeroDivisionError):
-            pass
+def _forms(
+    entry: _Entry, plural_form: Callable[[int], int] | None, unread: Counter[str]
+) -> Iterator[tuple[bytes, bytes]]:
+    if len(entry.sources) == 1:
+        yield entry.sources[0], entry.targets[0]
+        return
+    for source, number in zip(entry.sources, (SINGULAR_NUMBER, PLURAL_NUMBER), strict=False):
+        index = plural_form(number) if plural_form else -1
+        if 0 <= index < len(entry.targets):
+            yield source, entry.targets[index]
         else:
-            return rule
-    return lambda n: int(n != 1)
+            unread[Unread.PLURAL_RULE] += 1
 
 
-def _without_context(text: str) -> str:
-    return text.split("\x04", 1)[-1]
+def _charset(header: str, name: str) -> str:
+    declared = re.search(r"charset=([\w.:-]+)", header)
+    charset = declared[1] if declared and declared[1] != "CHARSET" else "utf-8"
+    try:
+        b"".decode(charset)
+    except LookupError:
+        raise CatalogueError(f"{name}: unknown charset {charset!r} in its header") from None
+    return charset
 
+
+def _mo_entries(content: bytes, name: str) -> Iterator[_Entry]:
+    """The entries of a ``.mo`` file, as the GNU gettext manual ("The Format of GNU MO Files") lays them out.
+
+    The standard library decodes a whole file or fails; here one wrongly encoded entry must not cost the others.
+    """
+    order = _MO_MAGIC.get(content[:4])
+    if order is None:
+        raise CatalogueError(f"{name}: not a .mo catalogue (it does not start with the format's magic number)")
+    try:
+        _revision, count, sources_at, targets_at = struct.unpack_from(f"{order}4I", content, 4)
+        for row in range(count):
+            source = _mo_string(content, order, sources_at + 8 * row)
+            target = _mo_string(content, order, targets_at + 8 * row)
+            without_context = source.rpartition(CONTEXT_SEPARATOR)[2]
+            yield _Entry(without_context.split(PLURAL_SEPARATOR), target.split(PLURAL_SEPARATOR))
+    except (struct.error, IndexError):
+        raise CatalogueError(f"{name}: truncated or damaged .mo catalogue (an offset points past its end)") from None
+
+
+def _mo_string(content: bytes, order: str, at: int) -> bytes:
+    length, offset = struct.unpack_from(f"{order}2I", content, at)
+    if offset + length > len(content):
+        raise IndexError
+    return content[offset : offset + length]
+
+
+def _po_entries(content: bytes, name: str, unread: Counter[str]) -> Iterator[_Entry]:
+    """The entries of a ``.po`` file, parsed by Babel and given back as bytes of the declared charset."""
+    try:
+        from babel.messages.pofile import PoFileError, read_po
+    except ImportError:
+        raise UserError(f"{name}: reading .po catalogues needs the package babel: pip install babel") from None
+    charset = _charset(content[:8192].decode("ascii", "replace"), name)
+    # Undecodable bytes travel as surrogates, so that only the entries that hold them are dropped later.
+    text = io.StringIO(content.decode(charset, "surrogateescape"))
+    try:
+        catalogue = read_po(text, ignore_obsolete=True, charset=charset, abort_invalid=True)
+    except (PoFileError, ValueError, IndexError) as error:
+        raise CatalogueError(f"{name}: not a readable .po catalogue ({error})") from None
+
+    def as_bytes(value: object) -> list[bytes]:
+        forms = value if isinstance(value, tuple | list) else [value]
+        return [str(form or "").encode(charset, "surrogateescape") for form in forms]
+
+    yield _Entry([b""], as_bytes("\n".join(f"{key}: {value}" for key, value in catalogue.mime_headers)))
+    for message in catalogue:
+        if not message.id:
+            continue
+        if message.fuzzy:
+            unread[Unread.FUZZY] += 1
+            continue
+        yield _Entry(as_bytes(message.id), as_bytes(message.string))
+
+
+def catalogue_paths(paths: Iterable[str], language: str) -> list[str]:
+    """Which files of a package are catalogues of ``language`` ("de": folders ``de`` and ``de_DE``), sorted.
+
+    A ``.po`` file counts only where no ``.mo`` file of the same name stands beside it: the compiled one has no fuzzy entries.
+    """
+    folder = rf"{re.escape(language)}(?:[_-]{re.escape(language.upper())})?(?:\.[uU][tT][fF]-?8)?"
+    pattern = re.compile(rf"(?:^|/){folder}/LC_MESSAGES/[^/]+\.(?:mo|po)$")
+    found = {path for path in paths if pattern.search(path)}
+    return sorted(path for path in found if path.endswith(".mo") or f"{path[:-3]}.mo" not in found)

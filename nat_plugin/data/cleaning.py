@@ -1,102 +1,177 @@
-"""From the texts of programs to sentences: placeholders, accelerators, markup, and what is no sentence at all.
+"""Decide which pairs of a catalogue are sentences worth learning from, and write them in one uniform way."""
 
-Every rule works on both sides alike; what it drops is counted under a name.
-"""
-
-import html
 import re
-import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 
-from nat_plugin.data.catalogues import Pair
+from nat_plugin.data import text_rules
+from nat_plugin.data.text_rules import PLACEHOLDER
 
-PLACEHOLDER = "{}"
-_PLACEHOLDERS = re.compile(
-    r"""%\([^)\s]+\)[-+#0 ]*\d*(?:\.\d+)?[a-zA-Z]      # %(name)s
-      | %\d+\$[-+#0 ]*\d*(?:\.\d+)?l{0,2}[a-zA-Z]      # %1$s
-      | %[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z|j)?[sdiufgxXceEGopL](?![a-zA-Z])  # %s, %5.2f, %ld
-      | %(?:n|L?\d{1,2})(?![\d%a-zA-Z])                # %1 (Qt), %n
-      | %%?\{[^{}]*\}                                  # %{name}
-      | \$\{[^{}]*\} | \$[A-Za-z_]\w*                  # ${name}, $name
-      | \{\{[^{}]*\}\} | \{[\w.!:,\[\]-]*\}            # {{ name }}, {name}, {0}
-      | @[A-Z_]{2,}@ | \#\{[^{}]*\}                    # @NAME@, #{name}
+Pair = tuple[str, str]
+
+
+class Drop(StrEnum):
+    """Why a pair was dropped; the names under which it is counted."""
+
+    CREDITS = "names of translators"
+    ENCODING = "wrongly encoded or in another script"
+    MARKUP = "markup that is not known"
+    PLACEHOLDERS_DIFFER = "placeholders differ in number"
+    FORMAT_CODE = "format codes that are not known"
+    ACCELERATOR = "accelerator that is not clear"
+    NO_LETTERS = "hardly any letters"
+    CODE = "program code or a command's options"
+    UNTRANSLATED = "same as the source"
+    TOO_LONG = "too long"
+    LENGTHS_DIFFER = "lengths differ too much"
+    NO_DIACRITICS = "catalogue written without diacritics"
+    DUPLICATE = "duplicate pair"
+    OTHER_TRANSLATION = "another translation of the same source"
+
+
+@dataclass(frozen=True)
+class CleaningRules:
+    """Limits for one side unless said otherwise; a pair beyond them is dropped and counted.
+
+    Attributes:
+        max_characters: longest string, in characters, after cleaning.
+        max_words: longest string, in words separated by spaces.
+        max_length_ratio: largest ratio of the two lengths in characters, ``length_slack`` added to both.
+        length_slack: lets short strings differ more ("OK" and "Bestätigen").
+        min_letter_share: smallest share of letters among the characters that are neither space nor placeholder.
+        identical_words: pairs with the same string on both sides are kept up to this number of words ("Server").
+        max_placeholders: most placeholders in a string.
+    """
+
+    max_characters: int = 400
+    max_words: int = 70
+    max_length_ratio: float = 2.5
+    length_slack: int = 12
+    min_letter_share: float = 0.6
+    identical_words: int = 1
+    max_placeholders: int = 4
+
+
+_CREDITS = re.compile(
+    r"translator[-_ ]credits?|^your (names|emails)$|(name|email) of translators|launchpad contributions",
+    re.IGNORECASE,
+)
+_MARKUP_LEFT = re.compile(r"<[^\s<>=][^<>]*>|&[a-zA-Z]{2,8};|\{%|%\}|\[/?\w+\]\(|</|/>")
+_FORMAT_LEFT = re.compile(r"%[A-Za-z(\[{]|(?<!\{)\}|\{(?!\})|\$\{|\$\(")
+_MOJIBAKE = re.compile("[\ufffd\x80-\x9f\ue000-\uf8ff]|[ÃÂÅÄ][\u00a0-\u00bf]|â€|[ÃÅÄ][\u2000-\u2122Š-ž]|[^\\W\\d_]\\?[^\\W\\d_]")
+_LATIN = re.compile(r"[A-Za-zªºÀ-ÖØ-öø-ɏḀ-ỿ]")
+_LETTER = re.compile(r"[^\W\d_]")
+_CODE = re.compile(
+    r"""(^|\s)--?[a-zA-Z][\w-]*   # a command's option
+    | \w_\w | \w\(\) | \w\.\w+\( | :: | [=!]= | := | -> | => | \\ | ;\s*$ | [^\s\w{}]{5,} | (\{\}){3,}
+    | (^|[\s"'(])/\w+/ | \w=[\w"'{] | @\w | :\w+:` | (^|\s)[A-Za-z]\w*\.(py|c|h|js|so|conf|cfg|ini|xml|html)\b
+    | [a-z][a-z0-9]+[A-Z][a-z]+[A-Z]\w+ | ``
     """,
     re.VERBOSE,
 )
-_TAG = re.compile(r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>|<!--.*?-->|</?\d+>", re.DOTALL)
-_LEFT_MARKUP = re.compile(r"[<>]\S|\[/?(?:b|i|u|url|color)[^\]]*\]|\*\*|__|``|\\[a-z]{2,}|::\s*$|&[a-z]+;")
-_ACCELERATOR_SUFFIX = re.compile(r"\s?\([&_~]\w\)")
-_ACCELERATOR = re.compile(r"(?<![\w&])&(?=\w)|(?<=\w)&(?=[a-zäöüßșțăâî])|(?<!\w)[_~](?=\w)|(?<=[A-Za-zäöüß])[_~](?=[a-zäöüß])")
-_SPACES = re.compile(r"\s+")
-_LETTER = re.compile(r"[^\W\d_]")
-_MOJIBAKE = re.compile(r"[ÃÂÅÄ][\u0080-\u00bf]|\ufffd")
-_CODE = re.compile(r"https?://|[\w-]+@[\w-]+\.|(?:^|\s)--?\w+[=\w-]*|;\s*$|\w+\(\)|/\w+/\w+|\w+_\w+|\.\w{2,4}/|=\s*\S+\s*;|[#|]{2}")
-_OTHER_SCRIPT = re.compile(r"[\u0370-\u1aff\u1c80-\u1dbf\u2c00-\ud7ff\uf900-\ufdff]")
-
-MAX_CHARACTERS = 300
-MAX_LENGTH_RATIO = 3.0
-MIN_LETTERS_SHARE = 0.5
+_LETTERED_WORD = re.compile(r"\S*[^\W\d_]\S*")
+_LETTERS_OF_ITS_OWN = {"ro": frozenset("ăâîșțşţ")}
+_KEY_NOISE = re.compile(r"[\W\d_]+")
 
 
-def clean_pair(pair: Pair, dropped: Counter[str]) -> Pair | None:
-    """The pair as two plain sentences, or None with the reason counted in ``dropped``."""
-    source, target = clean_text(pair.source), clean_text(pair.target)
-    reason = reason_to_drop(source, target)
-    if reason is None:
-        return Pair(source, target)
-    dropped[reason] += 1
+def normal_key(text: str) -> str:
+    """What two strings share when they differ only in case, punctuation, digits, placeholders and spaces."""
+    return _KEY_NOISE.sub(" ", text.casefold()).strip()
+
+
+def clean_pair(source: str, target: str, *, language: str, rules: CleaningRules | None = None) -> Pair | Drop:
+    """The pair as plain text with uniform placeholders, or the reason for which it is no good.
+
+    Args:
+        source: an English message as the catalogue has it.
+        target: its translation.
+        language: code of the target's language; "ro" has its letters ș and ț made uniform.
+        rules: limits; the defaults of ``CleaningRules`` if None.
+    """
+    rules = rules or CleaningRules()
+    if _CREDITS.search(source) or _CREDITS.search(target):
+        return Drop.CREDITS
+    source = text_rules.strip_context_prefix(source, target)
+    source, target = _as_text(source), _as_text(target)
+    stripped = text_rules.strip_accelerators(source, target)
+    if stripped is None:
+        return Drop.ACCELERATOR
+    source, target = (text_rules.fold_space(text_rules.unify_punctuation(side)) for side in stripped)
+    if language == "ro":
+        target = text_rules.comma_below(target)
+    reason = _content_problem(source, target, rules) or _size_problem(source, target, rules)
+    return reason or (source, target)
+
+
+def clean_pairs(
+    pairs: Iterable[Pair], counts: Counter[str], *, language: str, rules: CleaningRules | None = None
+) -> Iterator[Pair]:
+    """The good pairs, in order; ``counts`` grows by one under the reason (a ``Drop``) for each that is not."""
+    for source, target in pairs:
+        cleaned = clean_pair(source, target, language=language, rules=rules)
+        if isinstance(cleaned, Drop):
+            counts[cleaned] += 1
+        else:
+            yield cleaned
+
+
+def _as_text(text: str) -> str:
+    return text_rules.unify_placeholders(text_rules.remove_markup(text_rules.fold_space(text)))
+
+
+def _content_problem(source: str, target: str, rules: CleaningRules) -> Drop | None:
+    both = (source, target)
+    if any(_MOJIBAKE.search(side) or not _is_latin(side) for side in both):
+        return Drop.ENCODING
+    if any(_MARKUP_LEFT.search(side) for side in both):
+        return Drop.MARKUP
+    if any(_FORMAT_LEFT.search(side) for side in both):
+        return Drop.FORMAT_CODE
+    if source.count(PLACEHOLDER) != target.count(PLACEHOLDER):
+        return Drop.PLACEHOLDERS_DIFFER
+    if source.count(PLACEHOLDER) > rules.max_placeholders:
+        return Drop.NO_LETTERS
+    if any(_letter_share(side) < rules.min_letter_share for side in both):
+        return Drop.NO_LETTERS
+    if any(_CODE.search(side) for side in both):
+        return Drop.CODE
     return None
 
 
-def clean_text(text: str) -> str:
-    """NFC text on one line, without tags and accelerators, with every placeholder written ``{}``."""
-    text = unicodedata.normalize("NFC", text)
-    text = text.replace("\\n", " ").replace("\u00ad", "")
-    text = _PLACEHOLDERS.sub(PLACEHOLDER, text)
-    text = _TAG.sub(" ", text)
-    text = _without_accelerators(text)
-    text = html.unescape(text)
-    text = _SPACES.sub(" ", "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)).strip()
-    text = re.sub(r" ([.,;:!?…)])", r"\1", text)
-    return re.sub(r"([(]) ", r"\1", text)
+def _size_problem(source: str, target: str, rules: CleaningRules) -> Drop | None:
+    if source == target and len(_LETTERED_WORD.findall(source)) > rules.identical_words:
+        return Drop.UNTRANSLATED
+    if any(len(side) > rules.max_characters or side.count(" ") >= rules.max_words for side in (source, target)):
+        return Drop.TOO_LONG
+    short, long = sorted((len(source), len(target)))
+    if (long + rules.length_slack) / (short + rules.length_slack) > rules.max_length_ratio:
+        return Drop.LENGTHS_DIFFER
+    return None
 
 
-def _without_accelerators(text: str) -> str:
-    """``_File``, ``Save &As``, ``Datei (_F)`` → ``File``, ``Save As``, ``Datei``; ``AT&T`` and ``snake_case`` stay.
-
-    A text has one accelerator at most: two or more marks, or an HTML entity, say that the mark means something else.
-    """
-    text = _ACCELERATOR_SUFFIX.sub("", text)
-    marks = _ACCELERATOR.findall(text)
-    if len(marks) != 1 or re.search(r"&\w+;", text):
-        return text
-    return _ACCELERATOR.sub("", text)
+def _is_latin(text: str) -> bool:
+    """At least nine in ten letters are Latin ones (a Greek letter or two may stand in a formula)."""
+    letters = len(_LETTER.findall(text))
+    return len(_LATIN.findall(text)) >= 0.9 * letters
 
 
-def reason_to_drop(source: str, target: str) -> str | None:
-    """Why a cleaned pair is no pair of sentences, or None."""
-    texts = (source, target)
-    rules = (
-        ("no letters", any(len(_LETTER.findall(t)) < 2 for t in texts)),
-        ("too long", any(len(t) > MAX_CHARACTERS for t in texts)),
-        ("placeholders differ", source.count(PLACEHOLDER) != target.count(PLACEHOLDER)),
-        ("markup", any(_LEFT_MARKUP.search(t) for t in texts)),
-        ("code", any(_CODE.search(t) for t in texts)),
-        ("wrongly encoded", any(_MOJIBAKE.search(t) for t in texts)),
-        ("other script", any(_OTHER_SCRIPT.search(t) for t in texts)),
-        ("few letters", any(_letters_share(t) < MIN_LETTERS_SHARE for t in texts)),
-        ("untranslated", source == target and len(source.split()) > 1),
-        ("lengths differ", _length_ratio(source, target) > MAX_LENGTH_RATIO),
-    )
-    return next((name for name, applies in rules if applies), None)
-
-
-def _letters_share(text: str) -> float:
+def _letter_share(text: str) -> float:
+    """Letters among the visible characters; 0 for fewer than two letters."""
     visible = text.replace(PLACEHOLDER, "").replace(" ", "")
-    return len(_LETTER.findall(visible)) / max(1, len(visible))
+    letters = len(_LETTER.findall(visible))
+    return letters / len(visible) if letters >= 2 else 0.0
 
 
-def _length_ratio(source: str, target: str) -> float:
-    """Of the longer to the shorter in characters; ten are added to both, so that short texts may differ more."""
-    lengths = sorted((len(source) + 10, len(target) + 10))
-    return lengths[1] / lengths[0]
+def lacks_diacritics(pairs: Iterable[Pair], *, language: str, least_share: float = 0.3, enough: int = 20) -> bool:
+    """Whether a catalogue was typed on a keyboard without the language's letters (Romanian: "Creaza Pagina Noua").
+
+    Of translations with four words or more nearly all Romanian ones hold one of ă â î ș ț; here fewer than
+    ``least_share`` of at least ``enough`` do. Always False for languages that can do without.
+    """
+    if language not in _LETTERS_OF_ITS_OWN:
+        return False
+    long_ones = [target.casefold() for _, target in pairs if len(target.split()) >= 4]
+    with_letters = sum(1 for target in long_ones if not _LETTERS_OF_ITS_OWN[language].isdisjoint(target))
+    return len(long_ones) >= enough and with_letters < least_share * len(long_ones)

@@ -1,99 +1,107 @@
-"""Train, valid and test without a leak: texts that are nearly the same stay on one side.
-
-Two pairs belong together if their sources or their targets, in lower case without digits, punctuation and placeholders,
-are equal or differ in one word. Groups (connected pairs) are dealt to the splits as wholes, by a hash, so that the result
-depends on the pairs and the seed alone.
-"""
+"""Split a corpus into train, valid and test so that nothing held out was seen in training, not even nearly."""
 
 import hashlib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from nat_plugin.data.catalogues import Pair
+from nat_plugin.data.cleaning import Pair, normal_key
+from nat_plugin.data.near_duplicates import NEAR, Groups, near_pairs
+from plugin_common.errors import UserError
 
-Splits = dict[str, list[Pair]]
-_NOT_WORD = re.compile(r"[\W\d_]+")
-_SHORT = 3  # texts of fewer words are compared as wholes: one word of two is no likeness
-
-
-def key(text: str) -> str:
-    """What two texts must share to count as the same: lower-case words."""
-    return _NOT_WORD.sub(" ", text.lower()).strip()
+SIDES = ("train", "valid", "test")
 
 
-def near_keys(text: str) -> list[str]:
-    """Keys of which near-duplicates share one: the whole, and the words with one left out at its place."""
-    words = key(text).split()
-    whole = " ".join(words)
-    if len(words) <= _SHORT:
-        return [whole] if whole else []
-    holes = [" ".join([*words[:i], "\0", *words[i + 1 :]]) for i in range(len(words))]
-    shorter = [" ".join(words[:i] + words[i + 1 :]) for i in (0, len(words) - 1)]
-    return [whole, *holes, *shorter]
+@dataclass(frozen=True)
+class Leaks:
+    """What two sides of a split share; all zero for a split made here."""
+
+    same_source: int
+    same_target: int
+    near_duplicate: int
+
+    @property
+    def total(self) -> int:
+        return self.same_source + self.same_target + self.near_duplicate
 
 
-def split(pairs: Sequence[Pair], sizes: dict[str, int], rest: str, seed: int) -> Splits:
-    """Deal the pairs.
+def group_pairs(pairs: Sequence[Pair], *, near: float = NEAR) -> list[list[int]]:
+    """Indices of the pairs in groups that must stay on one side.
 
-    Args:
-        pairs: distinct pairs.
-        sizes: least number of pairs per held-out split, such as ``{"test": 500, "valid": 500}``; a group is never cut, so
-            a split may get a few more. Only groups of at most four pairs are held out: large families of look-alikes say
-            little about translation.
-        rest: name of the split that gets everything else.
-        seed: another seed, another choice.
-
-    Returns:
-        the splits by name, each in the order of ``pairs``.
+    Two pairs belong together if their sources are equal, or their targets are, but for case, punctuation, digits,
+    placeholders and spaces, or if their sources' words overlap by ``near`` or more (Jaccard); and so do pairs that are
+    linked by such a chain.
     """
-    groups = group(pairs)
-    order = sorted(groups, key=lambda members: _hash(pairs[members[0]].source, seed))
-    chosen: dict[str, list[int]] = {name: [] for name in (*sizes, rest)}
-    for members in order:
-        name = next((n for n, size in sizes.items() if len(chosen[n]) < size and len(members) <= 4), rest)
-        chosen[name] += members
-    return {name: [pairs[i] for i in sorted(indices)] for name, indices in chosen.items()}
+    groups = Groups(len(pairs))
+    source_keys = [normal_key(source) for source, _ in pairs]
+    target_keys = [normal_key(target) for _, target in pairs]
+    for keys in (source_keys, target_keys):
+        first: dict[str, int] = {}
+        for index, key in enumerate(keys):
+            groups.merge(first.setdefault(key, index), index)
+    distinct_keys = {key: index for index, key in reversed(list(enumerate(source_keys)))}
+    indices = list(distinct_keys.values())
+    for one, other in near_pairs([key.split() for key in distinct_keys], near):
+        groups.merge(indices[one], indices[other])
+    return groups.members()
 
 
-def group(pairs: Sequence[Pair]) -> list[list[int]]:
-    """Connected near-duplicates as lists of indices, each sorted; singles are groups of one."""
-    parent = list(range(len(pairs)))
+def split_pairs(
+    pairs: Sequence[Pair], *, valid_size: int, test_size: int, seed: int = 1, near: float = NEAR
+) -> dict[str, list[Pair]]:
+    """``{"train": …, "valid": …, "test": …}``: whole groups of ``group_pairs``, drawn in an order that ``seed`` decides.
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
+    Groups fill test, then valid, up to the sizes asked for (exactly: a group that does not fit is passed over); groups
+    larger than a hundredth of a held-out side go to train, so that no theme fills it. The order depends on a hash
+    of the seed and the group's strings alone: not on Python's own hashing, nor on the order of the input.
 
-    for side in (0, 1):
-        first_with: dict[str, int] = {}
-        for i, pair in enumerate(pairs):
-            for near in near_keys(pair[side]):
-                j = first_with.setdefault(near, i)
-                a, b = root(i), root(j)
-                parent[max(a, b)] = min(a, b)
-    groups: dict[int, list[int]] = {}
-    for i in range(len(pairs)):
-        groups.setdefault(root(i), []).append(i)
-    return list(groups.values())
-
-
-def leaks(splits: Splits) -> list[tuple[str, str, str]]:
-    """``(text, split, other split)`` for every source or target whose key stands in two splits; empty if all is well."""
-    found = []
-    for side in (0, 1):
-        seen: dict[str, str] = {}
-        for name, pairs in splits.items():
-            for text in _texts(pairs, side):
-                other = seen.setdefault(key(text), name)
-                if other != name:
-                    found.append((text, other, name))
-    return found
+    Raises:
+        UserError: there are too few small groups to fill the held-out sides.
+    """
+    if min(valid_size, test_size) < 0 or valid_size + test_size >= max(len(pairs), 1):
+        raise UserError(
+            f"cannot hold out {valid_size} + {test_size} of {len(pairs)} pairs: give smaller sizes for valid and test"
+        )
+    ranked = sorted((_rank(seed, [pairs[index] for index in group]), group) for group in group_pairs(pairs, near=near))
+    sides: dict[str, list[Pair]] = {side: [] for side in SIDES}
+    room = {"test": test_size, "valid": valid_size}
+    for _, group in ranked:
+        fits = (side for side, size in room.items() if _fits(len(group), len(sides[side]), size))
+        sides[next(fits, "train")] += [pairs[index] for index in group]
+    for side, size in room.items():
+        if len(sides[side]) < size:
+            raise UserError(
+                f"{side}: only {len(sides[side])} of {size} pairs could be held out without a near-duplicate left in train; "
+                "give smaller sizes for valid and test, or more text"
+            )
+    return sides
 
 
-def _texts(pairs: Iterable[Pair], side: int) -> list[str]:
-    return [pair[side] for pair in pairs if key(pair[side])]
+def find_leaks(sides: Mapping[str, Sequence[Pair]], *, near: float = NEAR) -> Leaks:
+    """Count what a split's sides share: strings (sources, targets) found on two sides, and near-duplicate sources.
+
+    Strings are compared by ``normal_key``. A near-duplicate counts once for each pair of sources on different sides.
+    """
+    by_source: dict[str, set[str]] = {}
+    by_target: dict[str, set[str]] = {}
+    for side, pairs in sides.items():
+        for source, target in pairs:
+            by_source.setdefault(normal_key(source), set()).add(side)
+            by_target.setdefault(normal_key(target), set()).add(side)
+    keys = list(by_source)
+    near_count = sum(
+        1
+        for one, other in near_pairs([key.split() for key in keys], near)
+        if len(by_source[keys[one]] | by_source[keys[other]]) > 1
+    )
+    same_source = sum(1 for found in by_source.values() if len(found) > 1)
+    return Leaks(same_source, sum(1 for found in by_target.values() if len(found) > 1), near_count)
 
 
-def _hash(text: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}\n{text}".encode()).hexdigest()
+def _fits(group_size: int, filled: int, size: int) -> bool:
+    return filled + group_size <= size and group_size <= max(2, size // 100)
+
+
+def _rank(seed: int, members: Sequence[Pair]) -> bytes:
+    """A group's place in the draw; the same whatever order its members came in."""
+    text = "\n".join(sorted(f"{source}\t{target}" for source, target in members))
+    return hashlib.blake2b(f"{seed}\n{text}".encode(), digest_size=16).digest()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nat_plugin.ctc import collapse, emitting_positions
-from plugin_common.errors import UserError
+from plugin_common.errors import UserError, raise_all
 
 Hypothesis = dict[str, Any]
 
@@ -79,12 +79,6 @@ class CtcGenerator:
             if self.with_scores and logits.size(1):
                 return logits, lengths, logits.float().logsumexp(dim=-1)
             return logits, lengths, torch.zeros((), device=logits.device)
-        for model, output in zip(models[1:], outputs[1:], strict=True):
-            if model.blank != models[0].blank or not torch.equal(output.lengths, lengths):
-                raise UserError(
-                    "the models given by --path a:b differ in --upsample-ratio, positions or --blank-symbol, so their "
-                    "positions cannot be averaged; give models of the same settings"
-                )
         total = sum(
             model.get_normalized_probs(output, log_probs=True) for model, output in zip(models, outputs, strict=True)
         )
@@ -93,3 +87,23 @@ class CtcGenerator:
 
 def _within(lengths: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def check_ensemble(models: list[Any]) -> None:
+    """Models that vote position by position need the same positions and the same blank."""
+    settings = [
+        {
+            "--blank-symbol": str(model.cfg.blank_symbol),
+            "--upsample-ratio": model.cfg.upsample_ratio,
+            "--upsampler": model.cfg.upsampler,
+            "the number of positions": model.max_upsampled,
+        }
+        for model in models
+    ]
+    raise_all(
+        f"--path: {name} of model {number} is {value}, of model 1 {settings[0][name]}; models given as a:b need the "
+        "same ones"
+        for number, own in enumerate(settings[1:], start=2)
+        for name, value in own.items()
+        if value != settings[0][name]
+    )

@@ -1,6 +1,7 @@
 """``--arch ctc_pmlm``: a pretrained masked LM whose head emits one label (or blank) per up-sampled position."""
 
 import argparse
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional
 
@@ -18,7 +19,7 @@ from nat_plugin.models.masked_lm import (
     set_dropout,
 )
 from nat_plugin.models.upsamplers import build_upsampler
-from nat_plugin.upsampling import strip_last, upsampled_lengths
+from nat_plugin.upsampling import exact_ratio, strip_last, upsampled_lengths
 from plugin_common.errors import UserError
 
 
@@ -89,15 +90,20 @@ class CtcPmlmModel(BaseFairseqModel):
         self.bos, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
         self.blank = dictionary.index(str(cfg.blank_symbol))
         self.upsampler = build_upsampler(cfg, mask=dictionary.index("<mask>"), pad=self.pad)
+        if math.ceil(exact_ratio(cfg.upsample_ratio)) > self.max_upsampled:
+            raise UserError(
+                f"--upsample-ratio {cfg.upsample_ratio} is too large: the model has {self.max_upsampled} positions for "
+                f"the up-sampled source, so not even one token could have that many; give at most {self.max_upsampled}"
+            )
 
     @classmethod
     def build_model(cls, cfg: CtcPmlmConfig, task: Any) -> "CtcPmlmModel":
         """An untrained model of the shape that ``cfg.pmlm_config`` tells; the task loads the PMLM's weights."""
+        if not getattr(task, "translates_in_one_pass", False):
+            raise UserError("the model translates in one pass, which other tasks do not know: add --task ctc_nat")
         cfg = merge_with_parent(CtcPmlmConfig(), cfg, remove_missing=True)
         if cfg.pmlm_config is None:
-            raise UserError(
-                "the model has no configuration: architecture ctc_pmlm needs --task ctc_nat, which fills it in"
-            )
+            raise UserError("the checkpoint lacks pmlm_config, the model's configuration; train it with --task ctc_nat")
         config = config_from_json(cfg.pmlm_config)
         set_dropout(config, cfg.dropout, cfg.attention_dropout)
         return cls(cfg, task.target_dictionary, random_masked_lm(config))

@@ -29,7 +29,7 @@ class MaskedLm(nn.Module):
         super().__init__()
         projection = lm.get_output_embeddings()
         embeddings = lm.get_input_embeddings()
-        lm.set_output_embeddings(nn.Identity())
+        _leave_out(projection, lm)
         self.lm = lm
         self.config: PretrainedConfig = lm.config
         self.tied = projection.weight is embeddings.weight
@@ -50,6 +50,21 @@ class MaskedLm(nn.Module):
     def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
         """States ``[B, T, D]`` of ``tokens [B, T]``; ``real [B, T]`` (bool) is False at padding."""
         return self.lm(input_ids=tokens, attention_mask=real.long()).logits
+
+
+def _leave_out(projection: nn.Module, lm: nn.Module) -> None:
+    """Let the LM's head end before ``projection``.
+
+    The head keeps the bias under a name of its own, too: the same parameter in a tied model, an unused one otherwise,
+    which distributed training would wait for.
+    """
+    for head in list(lm.modules()):
+        for name, child in list(head.named_children()):
+            if child is projection:
+                setattr(head, name, nn.Identity())
+                own = getattr(head, "bias", None)
+                if isinstance(own, nn.Parameter) and own is not projection.bias:
+                    head.register_parameter("bias", None)
 
 
 def usable_positions(config: PretrainedConfig) -> int:

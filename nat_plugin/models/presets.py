@@ -59,7 +59,7 @@ def _register() -> None:
     for name, preset in PRESETS.items():
         register_model_architecture("ctc_pmlm", name)(_setter(preset))
         node = CtcPmlmConfig(**preset.defaults)
-        node._name = name  # type: ignore[attr-defined]
+        node._name = name
         store.store(name=name, group="model", node=node, provider="fairseq")
 
 

@@ -33,8 +33,8 @@ class Upsampler:
 
 
 _, register_upsampler, UPSAMPLERS, _ = setup_registry("--upsampler", base_class=Upsampler)
-# fairseq would also make the registry a top-level group of its configuration, which has fixed groups. The choice belongs
-# to the architecture (it travels in the checkpoint), so the option is declared there and the group taken back.
+# fairseq would also make the registry a top-level group of its configuration, which has fixed groups. The choice
+# belongs to the architecture (it travels in the checkpoint): the option is declared there and the group taken back.
 REGISTRIES.pop("upsampler", None)
 
 

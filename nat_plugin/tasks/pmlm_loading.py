@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 from torch import nn
 
+from nat_plugin.models.ctc_pmlm import CtcPmlmConfig
 from nat_plugin.models.masked_lm import MODEL_TYPES, MaskedLm, config_to_json, shape_config
 from plugin_common import hf_folder
 from plugin_common.errors import UserError, raise_all
@@ -27,6 +30,23 @@ def check_dictionary(symbols: Sequence[str], digest: str | None) -> None:
             f"the dictionary of data-bin ({len(symbols)} symbols) is not the one that the checkpoint was trained with; "
             "give the data-bin of its training, or preprocess with `--srcdict` and `--tgtdict` set to its dict.txt"
         )
+
+
+def fill_in(cfg: Any, symbols: Sequence[str]) -> None:
+    """Complete the model's configuration, which fairseq saves, with what a checkpoint must carry."""
+    from nat_plugin.models.presets import PRESETS
+
+    preset = PRESETS.get(cfg._name)
+    with open_dict(cfg):
+        if preset is not None and HydraConfig.initialized():
+            # fairseq-hydra-train knows no presets: they fill in what still has its general default.
+            for name, value in preset.defaults.items():
+                if cfg.get(name) == getattr(CtcPmlmConfig, name):
+                    cfg[name] = value
+        if preset is not None and preset.hub_name is not None and cfg.pmlm is None and not cfg.random_init:
+            cfg.pmlm = preset.hub_name
+        cfg.pmlm_config = configuration_json(cfg, symbols)
+        cfg.dictionary_digest = dictionary_digest(symbols)
 
 
 def configuration_json(cfg: Any, symbols: Sequence[str]) -> str:
@@ -62,8 +82,8 @@ def load_weights(masked_lm: nn.Module, pmlm: str) -> None:
 def _config_by_shape(cfg: Any, vocab_size: int) -> Any:
     if not cfg.random_init:
         raise UserError(
-            "--pmlm is missing: give a folder made by `nat prepare-pmlm`, or --random-init to start from random weights "
-            "in the shape of --encoder-layers, --encoder-embed-dim, …"
+            "--pmlm is missing: give a folder made by `nat prepare-pmlm`, or --random-init to start from random "
+            "weights in the shape of --encoder-layers, --encoder-embed-dim, …"
         )
     if cfg.encoder_embed_dim % cfg.encoder_attention_heads:
         raise UserError(
@@ -84,7 +104,16 @@ def _config_by_shape(cfg: Any, vocab_size: int) -> Any:
 def _config_of_source(pmlm: str) -> Any:
     if Path(pmlm).is_dir():
         hf_folder.check_pmlm_folder(pmlm)
-    return hf_folder.read_config(pmlm)
+        return hf_folder.read_config(pmlm)
+    if hf_folder.looks_like_path(pmlm):
+        raise UserError(f"--pmlm {pmlm}: no such folder; {hf_folder.MAKE_IT}")
+    with hf_folder.quiet_transformers():
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(pmlm, trust_remote_code=False)
+        except Exception as error:
+            raise hf_folder.explain_source_error(f"--pmlm {pmlm}", error) from error
 
 
 def _check_preset_shape(cfg: Any, config: Any) -> None:
@@ -120,7 +149,7 @@ def _check_rows(pmlm: str, config: Any, symbols: Sequence[str]) -> None:
         )
     elif config.model_type in ("bert", "distilbert"):
         raise UserError(
-            f"--pmlm {pmlm}: the rows of a {config.model_type} model do not stand in the order of a fairseq dictionary; "
+            f"--pmlm {pmlm}: the rows of a {config.model_type} model do not stand in a fairseq dictionary's order; "
             f"run `nat prepare-pmlm --no-prune --pmlm {pmlm} …` and use the folder that it writes"
         )
 
@@ -134,8 +163,8 @@ def _check_same_symbols(pmlm: str, theirs: Sequence[str], ours: Sequence[str]) -
         here = ours[row] if row < len(ours) else "nothing"
         raise UserError(
             f"--pmlm {pmlm}: its dict.txt ({len(theirs)} symbols) is not the dictionary of data-bin ({len(ours)} "
-            f"symbols): the first difference is at row {row}, '{there}' there and '{here}' in data-bin; preprocess with "
-            f"`--srcdict {pmlm}/dict.txt --tgtdict {pmlm}/dict.txt`"
+            f"symbols): the first difference is at row {row}, '{there}' there and '{here}' in data-bin; preprocess "
+            f"with `--srcdict {pmlm}/dict.txt --tgtdict {pmlm}/dict.txt`"
         )
 
 

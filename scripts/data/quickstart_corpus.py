@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nat_plugin.data.catalogues import CatalogueError, Pair, read_catalogue
 from nat_plugin.data.cleaning import clean_pair
-from nat_plugin.data.splitting import Splits, leaks, split
+from nat_plugin.data.splitting import leaks, split, write_splits
 from plugin_common.errors import UserError
 
 # Earlier packages win where two translate the same text differently.
@@ -135,15 +135,6 @@ def collect(wheels: list[Path], language: str) -> tuple[list[Pair], list[Package
                     package.kept[language] += 1
         packages.append(package)
     return list(chosen.values()), packages
-
-
-def write_splits(splits: Splits, folder: Path, language: str) -> None:
-    """``train.en``, ``train.de`` …"""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, pairs in splits.items():
-        for side, lang in enumerate(("en", language)):
-            text = "".join(pair[side] + "\n" for pair in pairs)
-            (folder / f"{name}.{lang}").write_text(text, encoding="utf-8")
 
 
 def write_notice(packages: dict[str, list[Package]], folder: Path) -> None:
