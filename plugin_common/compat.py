@@ -31,6 +31,7 @@ def apply() -> None:
     """Mend all; called by a plugin's ``register()``."""
     hide_broken_torchaudio()
     silence_hydra_notices()
+    silence_torch_notices()
     from plugin_common.checkpoint_files import allow_scalar_globals
 
     allow_scalar_globals()
@@ -80,6 +81,12 @@ def silence_hydra_notices() -> None:
     for notice in notices:
         warnings.filterwarnings("ignore", message=notice, category=UserWarning)
     logging.getLogger("hydra").setLevel(logging.INFO)
+
+
+def silence_torch_notices() -> None:
+    """fairseq asks torch for pinned memory on every device and for autocast by its old name."""
+    warnings.filterwarnings("ignore", message=r"'pin_memory' argument is set as true but no", category=UserWarning)
+    warnings.filterwarnings("ignore", message=r"`torch.cuda.amp.autocast", category=FutureWarning)
 
 
 def check_checkpoints_before_loading() -> None:

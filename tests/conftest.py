@@ -299,7 +299,7 @@ def set_up_training() -> Callable[..., Training]:
     """``set_up_training(data_bin, *options)``: see :class:`Training`."""
 
     def set_up(data: Path, *words: str) -> Training:
-        from fairseq import options, tasks
+        from fairseq import options, tasks, utils
         from fairseq.dataclass.utils import convert_namespace_to_omegaconf
         from fairseq.trainer import Trainer
 
@@ -309,6 +309,7 @@ def set_up_training() -> Callable[..., Training]:
         parser = options.get_training_parser()
         command = [str(data), *TASK[2:], *SHAPE, *TRAIN, "--max-tokens", "300", "--num-workers", "0", *words]
         cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, command))
+        utils.set_torch_seed(cfg.common.seed)
         task = tasks.setup_task(cfg.task)
         model = task.build_model(cfg.model)
         criterion = task.build_criterion(cfg.criterion)

@@ -12,8 +12,8 @@ SRC=${PAIR%-*} TGT=${PAIR#*-}
 DATA=$HERE/data/$PAIR
 [ -d "$DATA" ] || DATA=$HERE/data/$TGT-$SRC
 OUT=${OUT:-$ROOT/runs/quickstart-$PAIR}
-UPDATES=${UPDATES:-1300}
-MINUTES=${MINUTES:-9}
+UPDATES=${UPDATES:-2000}
+MINUTES=${MINUTES:-10}
 EVERY=${EVERY:-100}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 NAT=(--user-dir "$ROOT/nat_plugin" --task ctc_nat)
@@ -49,7 +49,7 @@ stage "training: $UPDATES updates at most, $MINUTES minutes at most (log: $OUT/t
 fairseq-train "$OUT/data-bin" "${NAT[@]}" --arch ctc_pmlm --pmlm "$OUT/pmlm" --criterion ctc_nat_loss \
     --upsample-ratio 2 --dropout 0.25 --attention-dropout 0.1 \
     --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 1.0 \
-    --lr 7e-4 --lr-scheduler inverse_sqrt --warmup-updates 300 --max-tokens 2500 --num-workers 0 --seed 1 "${PRECISION[@]}" --cpu \
+    --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 400 --max-tokens 2500 --num-workers 0 --seed 1 "${PRECISION[@]}" --cpu \
     --max-update "$UPDATES" --stop-time-hours "$(awk "BEGIN { print $MINUTES / 60 }")" \
     --eval-bleu --pmlm-tokenizer "$OUT/pmlm" --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
     --validate-interval 1000 --validate-interval-updates "$EVERY" --save-interval-updates "$EVERY" --keep-interval-updates 1 \

@@ -13,8 +13,8 @@ from plugin_common.errors import UserError
 
 CONTEXT_SEPARATOR = b"\x04"
 PLURAL_SEPARATOR = b"\x00"
-# n = 1 selects the singular's form. n = 2 selects the plural's: with Romanian's three forms that is "2 fișiere", the one
-# that reads like an English plural ("20 de fișiere", the third form, adds a word that the source does not show).
+# n = 1 selects the singular's form, n = 2 the plural's. Of Romanian's three forms that is "2 fișiere", the one that
+# reads like an English plural ("20 de fișiere", the third form, adds a word that the source does not show).
 SINGULAR_NUMBER, PLURAL_NUMBER = 1, 2
 _MO_MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}
 
@@ -51,7 +51,7 @@ class _Entry:
 def read_catalogue(content: bytes, name: str) -> Catalogue:
     """Pairs of the catalogue ``content``; ``name`` is the file's name for messages and tells ``.po`` from ``.mo``.
 
-    The header is skipped, contexts (``msgctxt``) are stripped, fuzzy and obsolete entries of a ``.po`` file are left out.
+    The header is skipped, contexts (``msgctxt``) are stripped, fuzzy and obsolete entries of ``.po`` files left out.
     A plural entry gives up to two pairs: singular with the form for n = 1, plural with the form for n = 2, by the
     catalogue's own ``Plural-Forms`` rule. Entries that are not valid in the declared charset are counted, not repaired.
 
@@ -92,7 +92,7 @@ def plural_rule(header: str) -> Callable[[int], int] | None:
     if expression is None:
         return None
     try:
-        return gettext.c2py(expression[1])  # type: ignore[attr-defined,no-any-return]
+        return gettext.c2py(expression[1])
     except (ValueError, RecursionError):
         return None
 
@@ -176,11 +176,11 @@ def _po_entries(content: bytes, name: str, unread: Counter[str]) -> Iterator[_En
 
 
 def catalogue_paths(paths: Iterable[str], language: str) -> list[str]:
-    """Which files of a package are catalogues of ``language`` ("de": folders ``de`` and ``de_DE``), sorted.
+    """Which files of a package are catalogues of ``language`` ("de": folders, files named ``de`` or ``de_DE``), sorted.
 
-    A ``.po`` file counts only where no ``.mo`` file of the same name stands beside it: the compiled one has no fuzzy entries.
+    A ``.po`` file counts only where no ``.mo`` file of the same name stands beside it.
     """
-    folder = rf"{re.escape(language)}(?:[_-]{re.escape(language.upper())})?(?:\.[uU][tT][fF]-?8)?"
-    pattern = re.compile(rf"(?:^|/){folder}/LC_MESSAGES/[^/]+\.(?:mo|po)$")
+    code = rf"{re.escape(language)}(?:[_-]{re.escape(language.upper())})?(?:\.[uU][tT][fF]-?8)?"
+    pattern = re.compile(rf"(?:^|/)(?:{code}/LC_MESSAGES/[^/]+|(?:[^/]*-)?{code})\.(?:mo|po)$")
     found = {path for path in paths if pattern.search(path)}
     return sorted(path for path in found if path.endswith(".mo") or f"{path[:-3]}.mo" not in found)

@@ -58,9 +58,11 @@ _CREDITS = re.compile(
     r"translator[-_ ]credits?|^your (names|emails)$|(name|email) of translators|launchpad contributions",
     re.IGNORECASE,
 )
-_MARKUP_LEFT = re.compile(r"<[^\s<>=][^<>]*>|&[a-zA-Z]{2,8};|\{%|%\}|\[/?\w+\]\(|</|/>")
+_MARKUP_LEFT = re.compile(r"<[^\s<>=][^<>]*>|&[a-zA-Z]{2,8};|\{%|%\}|\[/?\w+\]\(|</|/>|<>")
 _FORMAT_LEFT = re.compile(r"%[A-Za-z(\[{]|(?<!\{)\}|\{(?!\})|\$\{|\$\(")
-_MOJIBAKE = re.compile("[\ufffd\x80-\x9f\ue000-\uf8ff]|[ÃÂÅÄ][\u00a0-\u00bf]|â€|[ÃÅÄ][\u2000-\u2122Š-ž]|[^\\W\\d_]\\?[^\\W\\d_]")
+_MOJIBAKE = re.compile(
+    "[\ufffd\x80-\x9f\ue000-\uf8ff]|[ÃÂÅÄ][\u00a0-\u00bf]|â€|[ÃÅÄ][\u2000-\u2122Š-ž]|[^\\W\\d_]\\?[^\\W\\d_]"
+)
 _LATIN = re.compile(r"[A-Za-zªºÀ-ÖØ-öø-ɏḀ-ỿ]")
 _LETTER = re.compile(r"[^\W\d_]")
 _CODE = re.compile(

@@ -75,7 +75,7 @@ class CorpusBuilder:
             self._found.setdefault(source, {}).setdefault(target, []).append(package)
 
     def pairs(self) -> list[Pair]:
-        """The corpus so far, in order of first appearance; brings ``kept`` and ``dropped`` of the tallies up to date."""
+        """The corpus so far, in order of first appearance; brings the tallies' ``kept`` and ``dropped`` up to date."""
         for tally in self.tallies.values():
             tally.kept = 0
             for reason in (Drop.DUPLICATE, Drop.OTHER_TRANSLATION):

@@ -4,18 +4,17 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-#: Jaccard similarity (words in common ÷ words in either) from which two strings count as near-duplicates. At 0.6 one word
-#: replaced makes a near-duplicate from four words on, two words from eight on, one word added from two words on.
+#: Jaccard similarity (words in common ÷ words in either) from which two strings count as near-duplicates. At 0.6 that
+#: is one word replaced in strings of four words or more, two in eight or more; one word added to two or more.
 NEAR = 0.6
 
 
 def near_pairs(word_lists: Sequence[Sequence[str]], threshold: float = NEAR) -> Iterator[tuple[int, int]]:
-    """Every pair of indices (i < j) whose word sets have a Jaccard similarity of at least ``threshold``; each pair once.
+    """Every pair of indices (i < j) whose word sets have a Jaccard similarity of ``threshold`` or more; each pair once.
 
-    Exact, by prefix filtering: with the words of each set in one global order, rarest first, two sets of similarity t or
-    more share a word within their first ``n - ceil(t n) + 1`` words (n = the set's size). Only strings that share such a
-    word are compared. Empty sets are near nothing. Time grows with the number of strings that share rare words, far from
-    the square of their number.
+    Exact, by prefix filtering: with the words of each set in one global order, rarest first, two sets of similarity t
+    or more share a word within their first ``n - ceil(t n) + 1`` words (n = the set's size). Only strings that share
+    such a word are compared: far fewer than all pairs. Empty sets are near nothing.
     """
     frequency = Counter(word for words in word_lists for word in set(words))
     by_rarity = [sorted(set(words), key=lambda word: (frequency[word], word)) for words in word_lists]

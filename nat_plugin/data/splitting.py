@@ -48,7 +48,7 @@ def group_pairs(pairs: Sequence[Pair], *, near: float = NEAR) -> list[list[int]]
 def split_pairs(
     pairs: Sequence[Pair], *, valid_size: int, test_size: int, seed: int = 1, near: float = NEAR
 ) -> dict[str, list[Pair]]:
-    """``{"train": …, "valid": …, "test": …}``: whole groups of ``group_pairs``, drawn in an order that ``seed`` decides.
+    """``{"train": …, "valid": …, "test": …}``: whole groups of ``group_pairs``, in an order that ``seed`` decides.
 
     Groups fill test, then valid, up to the sizes asked for (exactly: a group that does not fit is passed over); groups
     larger than a hundredth of a held-out side go to train, so that no theme fills it. The order depends on a hash
@@ -70,7 +70,7 @@ def split_pairs(
     for side, size in room.items():
         if len(sides[side]) < size:
             raise UserError(
-                f"{side}: only {len(sides[side])} of {size} pairs could be held out without a near-duplicate left in train; "
+                f"{side}: only {len(sides[side])} of {size} pairs could be held out with no near-duplicate in train; "
                 "give smaller sizes for valid and test, or more text"
             )
     return sides

@@ -1,4 +1,4 @@
-"""What turns a program's message into a sentence: markup, entities, placeholders and accelerators taken out or made uniform.
+"""What turns a program's message into a sentence: markup, entities, placeholders, accelerators out or made uniform.
 
 Pure functions on strings; none of them drops anything (``cleaning`` decides that).
 """
@@ -11,13 +11,16 @@ import unicodedata
 PLACEHOLDER = "{}"
 
 # Only names that HTML, Pango, KDE's and DocBook-like message markup use: "<file>" in "cp <file>" is text, not markup.
-_INLINE_TAGS = (
-    "a abbr accesskey acronym application b bcode big bold br button cite code command dd del dfn div dl dt em email "
-    "emphasis envar filename font h1 h2 h3 h4 h5 h6 hr html i icode img input ins interface item kbd label li link list "
-    "markup message nl note numid ol option p para placeholder pre q qt resource rich s samp script section shortcut "
-    "small span strike strong sub subtitle sup svg table tbody td tg th time title tr tt u ul var warning"
-).split()
-_TAG = re.compile(rf"</?(?:{'|'.join(_INLINE_TAGS)}|\d{{1,2}})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_INLINE_TAGS = "|".join(
+    """
+    a abbr accesskey acronym application b bcode big bold br button cite code command dd del dfn div dl dt
+    em email emphasis envar filename font h1 h2 h3 h4 h5 h6 hr html i icode img input ins interface item kbd
+    label li link list markup message nl note numid ol option p para placeholder pre q qt resource rich s
+    samp script section shortcut small span strike strong sub subtitle sup svg table tbody td tg th time
+    title tr tt u ul var warning
+    """.split()
+)
+_TAG = re.compile(rf"</?(?:{_INLINE_TAGS}|\d{{1,2}})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 # Tags that stand between words even where no space does.
 _BREAKING_TAG = re.compile(r"</?(?:br|dd|div|dl|dt|h\d|hr|item|li|nl|ol|p|para|pre|table|td|th|title|tr|ul)\b", re.I)
 _ENTITY = re.compile(r"&(?:#\d{1,6}|#[xX][0-9a-fA-F]{1,5}|[A-Za-z][A-Za-z0-9]{1,20});")
@@ -43,17 +46,19 @@ _PLACEHOLDER = re.compile(
     """,
     re.VERBOSE,
 )
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe0e\ufe0f\ufeff]")
+_PICTURES = re.compile("[\u231a\u231b\u23e9-\u23fa\u2600-\u27bf\u2b50-\u2b55\U0001f300-\U0001faff]")
 _WRITTEN_BREAK = re.compile(r"\\[ntr](?![A-Za-z0-9])|(?<=[.:!?,])\\n")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SPACE = re.compile(r"\s+")
 _SUFFIX_ACCELERATOR = re.compile(r"\s?\([_&~]\w\)")
+_PUNCTUATION = str.maketrans({**dict.fromkeys("“”„‟«»", '"'), **dict.fromkeys("‘’‚‛‹›", "'"), "…": "..."})
 _CEDILLAS = str.maketrans("şţŞŢ", "șțȘȚ")
 
 
 def fold_space(text: str) -> str:
-    """Composed characters (NFC), line breaks and all other white space as one space each, invisible characters gone."""
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+    """Composed characters (NFC); white space and line breaks as single spaces; invisible characters and emoji gone."""
+    text = _PICTURES.sub(" ", _INVISIBLE.sub("", unicodedata.normalize("NFC", text)))
     return _SPACE.sub(" ", _CONTROL.sub(" ", _WRITTEN_BREAK.sub(" ", text))).strip()
 
 
@@ -66,14 +71,17 @@ def remove_markup(text: str) -> str:
 
 
 def unify_placeholders(text: str) -> str:
-    """Every placeholder (``%s``, ``%(name)s``, ``{0}``, ``${x}``, ``%1`` …), link and e-mail address as ``{}``; ``%%`` as ``%``."""
+    """Placeholders (``%s``, ``%(name)s``, ``{0}``, ``${x}``, ``%1`` …), links and addresses as ``{}``, ``%%`` as ``%``."""
     text = _EMAIL.sub(PLACEHOLDER, _LINK.sub(PLACEHOLDER, text))
     return _PLACEHOLDER.sub(lambda found: "%" if found["percent"] else PLACEHOLDER, text)
 
 
 def unify_punctuation(text: str) -> str:
-    """``…`` as three dots, quotes `` `like this' `` as ``'like this'``."""
-    return re.sub(r"`([^`']*)'", r"'\1'", text.replace("…", "..."))
+    """All double quotes as ``"``, all single ones as ``'`` (`` `like this' `` too), ``…`` as three dots.
+
+    Translators of one language use five styles of quotes for one in the source: nothing that could be learnt.
+    """
+    return re.sub(r"`([^`']*)'", r"'\1'", text.translate(_PUNCTUATION).replace("''", '"'))
 
 
 def comma_below(text: str) -> str:
@@ -128,7 +136,7 @@ def _strip_mark(text: str, other: str, mark: str) -> str | None:
 
 
 def _is_literal(text: str, at: int, other: str) -> bool:
-    """Whether the mark at ``at`` belongs to its word: AT&T by its capitals, snake_case because the other side has it too."""
+    """Whether the mark belongs to its word: AT&T by its capitals, snake_case because the other side has it too."""
     if text[at - 1].isupper() and text[at + 1].isupper():
         return True
     return text[at] == "_" and (_word_at(text, at) in other.split() or "{}" in _word_at(text, at))

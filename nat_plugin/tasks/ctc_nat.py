@@ -12,7 +12,6 @@ from fairseq import utils
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nat_plugin.decoding.ctc_generator import CtcGenerator, check_ensemble
@@ -147,7 +146,7 @@ class CtcNatTask(TranslationTask):
         """Right-padded sources; over-long ones are cut with a warning that names their input line."""
         if constraints is not None:
             raise UserError("--constraints needs a left-to-right model; leave it out with --task ctc_nat")
-        first, sizes = self._interactive_lines + 1, np.array([len(tokens) for tokens in src_tokens])
+        first, sizes = self._interactive_lines + 1, np.array([len(tokens) for tokens in src_tokens], dtype=np.int64)
         self._interactive_lines += len(src_tokens)
         for index in np.flatnonzero(sizes > self.max_source):
             logger.warning(
@@ -155,7 +154,7 @@ class CtcNatTask(TranslationTask):
                 first + index, sizes[index] - 1, self.max_source - 1,
             )  # fmt: skip
         cut = [t if n <= self.max_source else _cut(t, self.max_source) for t, n in zip(src_tokens, sizes, strict=True)]
-        return TranslationDataset(
+        dataset = TranslationDataset(
             cut,
             np.minimum(sizes, self.max_source),
             self.src_dict,
@@ -164,18 +163,8 @@ class CtcNatTask(TranslationTask):
             shuffle=False,
             input_feeding=False,
         )
-
-    def filter_indices_by_size(
-        self, indices: NDArray[np.int64], dataset: Any, max_positions: Any = None, ignore_invalid_inputs: bool = False
-    ) -> NDArray[np.int64]:
-        """Sentences over ``--max-tokens`` would vanish here with a mere warning; they are an error instead."""
-        kept, dropped = dataset.filter_indices_by_size(indices, max_positions)
-        if len(dropped):
-            raise UserError(
-                f"{len(dropped)} sentence(s) do not fit a batch of {max_positions} tokens "
-                f"({line_list(np.array(sorted(dropped)))}); raise --max-tokens"
-            )
-        return kept
+        dataset.first_line = first
+        return dataset
 
     def get_batch_iterator(self, dataset: Any, max_tokens: int | None = None, **kwargs: Any) -> Any:
         """As fairseq's, after making sure that the longest sentence fits ``max_tokens``."""
@@ -185,7 +174,7 @@ class CtcNatTask(TranslationTask):
             if len(long):
                 raise UserError(
                     f"--max-tokens {max_tokens} is less than the longest sentence has ({int(tokens.max())} tokens, "
-                    f"{line_list(long)}); raise --max-tokens (for validation: --max-tokens-valid)"
+                    f"{line_list(long, dataset.first_line)}); raise --max-tokens (for validation: --max-tokens-valid)"
                 )
         iterator = super().get_batch_iterator(dataset, max_tokens=max_tokens, **kwargs)
         # Each epoch has an iterator of its own. Workers that wait for a second use of it are found by the garbage

