@@ -38,7 +38,6 @@ setup(
             "hypothesis>=6",
             "matplotlib>=3.9",
             "mypy>=1.13",
-            "polib>=1.2",
             "pytest>=8",
             "pytest-xdist>=3",
             "ruff>=0.8",
