@@ -320,7 +320,7 @@ def set_up_training() -> Callable[..., Training]:
 
 @pytest.fixture(scope="session")
 def load_models() -> Callable[..., tuple[list[Any], Any]]:
-    """``load_models(data_bin, path, …, options=()) -> (models, task)``: as fairseq-generate loads them, in this process."""
+    """``load_models(data_bin, path, …, options=()) -> (models, task)``, as fairseq-generate loads them."""
 
     def load(data: Path, *paths: Path, options: Sequence[str] = ()) -> tuple[list[Any], Any]:
         from fairseq import checkpoint_utils, tasks

@@ -1,6 +1,7 @@
 """Draw a finished quickstart: its training curve, and what the model does with one sentence.
 
-example: python examples/quickstart/figure.py --run runs/quickstart-de-en --line 'Die Datei wurde gelöscht.' --output figure.png
+example:
+  python examples/quickstart/figure.py --run runs/quickstart-de-en --line 'Die Datei wurde gelöscht.' --output f.png
 """
 
 import argparse
@@ -33,7 +34,7 @@ def one_pass(run: Path, line: str) -> tuple[list[str], list[str], str]:
     from nat_plugin.pmlm.piece_tokenizer import PieceTokenizer
 
     nat_plugin.register()
-    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task(
         [str(run / "model.pt")], arg_overrides={"data": str(run / "data-bin")}
     )
     model.eval()
@@ -44,7 +45,9 @@ def one_pass(run: Path, line: str) -> tuple[list[str], list[str], str]:
     with torch.inference_mode():
         labels = model.logits(model(tokens, lengths)).argmax(-1)[0].tolist()
         places, _ = model.upsampler(tokens[:, :-1], lengths - 1, model.max_upsampled)
-    hypothesis = task.build_generator([model], None).generate([model], {"net_input": {"src_tokens": tokens, "src_lengths": lengths}})
+    hypothesis = task.build_generator([model], None).generate(
+        [model], {"net_input": {"src_tokens": tokens, "src_lengths": lengths}}
+    )
     translation = tokenizer.decode(dictionary.string(hypothesis[0][0]["tokens"]))
     return (
         ["M" if dictionary[i] == "<mask>" else dictionary[i] for i in places[0].tolist()],
@@ -59,20 +62,35 @@ def draw(run: Path, line: str, output: Path) -> None:
     source, labels, translation = one_pass(run, line)
     figure, (curve, sentence) = plt.subplots(2, 1, figsize=(10, 6.4), height_ratios=[3, 2])
     curve.plot(updates, bleu, marker="o", color="tab:blue")
-    curve.set(xlabel="updates", ylabel="validation BLEU (detokenised)", title="Training on 10,000 pairs from random weights")
+    curve.set(
+        xlabel="updates", ylabel="validation BLEU (detokenised)", title="Training on 10,000 pairs from random weights"
+    )
     curve.yaxis.label.set_color("tab:blue")
     other: Any = curve.twinx()
     other.plot(updates, loss, marker=".", color="tab:gray")
     other.set_ylabel("validation loss (bits a target token)", color="tab:gray")
     sentence.set_axis_off()
-    sentence.set_title("One pass: MASKs (M) between the pieces, one label or a blank (·) a position, repeats and blanks dropped")
+    sentence.set_title(
+        "One pass: MASKs (M) between the pieces, one label or a blank (·) a position, repeats and blanks dropped"
+    )
     width = max(len(source), 1)
     for i, (piece, label) in enumerate(zip(source, labels, strict=True)):
         x = (i + 0.5) / width
         grey = piece == "M"
-        sentence.text(x, 0.85, piece, ha="center", va="center", rotation=60, color="0.6" if grey else "black", fontsize=9)
+        sentence.text(
+            x, 0.85, piece, ha="center", va="center", rotation=60, color="0.6" if grey else "black", fontsize=9
+        )
         sentence.annotate("", (x, 0.42), (x, 0.6), arrowprops={"arrowstyle": "->", "color": "0.7"})
-        sentence.text(x, 0.25, label, ha="center", va="center", rotation=60, color="0.6" if label == BLANK else "tab:blue", fontsize=9)
+        sentence.text(
+            x,
+            0.25,
+            label,
+            ha="center",
+            va="center",
+            rotation=60,
+            color="0.6" if label == BLANK else "tab:blue",
+            fontsize=9,
+        )
     sentence.text(0.5, -0.08, f"{line}   →   {translation}", ha="center", va="center", fontsize=11)
     figure.tight_layout()
     figure.savefig(output, dpi=110)

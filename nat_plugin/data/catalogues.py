@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib import import_module
 
 from plugin_common.errors import UserError
 
@@ -115,8 +116,8 @@ def _charset(header: str, name: str) -> str:
     declared = re.search(r"charset=([\w.:-]+)", header)
     charset = declared[1] if declared and declared[1] != "CHARSET" else "utf-8"
     try:
-        b"".decode(charset)
-    except LookupError:
+        "a".encode(charset)
+    except (LookupError, UnicodeError):
         raise CatalogueError(f"{name}: unknown charset {charset!r} in its header") from None
     return charset
 
@@ -150,15 +151,15 @@ def _mo_string(content: bytes, order: str, at: int) -> bytes:
 def _po_entries(content: bytes, name: str, unread: Counter[str]) -> Iterator[_Entry]:
     """The entries of a ``.po`` file, parsed by Babel and given back as bytes of the declared charset."""
     try:
-        from babel.messages.pofile import PoFileError, read_po
+        pofile = import_module("babel.messages.pofile")  # an optional dependency
     except ImportError:
         raise UserError(f"{name}: reading .po catalogues needs the package babel: pip install babel") from None
     charset = _charset(content[:8192].decode("ascii", "replace"), name)
     # Undecodable bytes travel as surrogates, so that only the entries that hold them are dropped later.
     text = io.StringIO(content.decode(charset, "surrogateescape"))
     try:
-        catalogue = read_po(text, ignore_obsolete=True, charset=charset, abort_invalid=True)
-    except (PoFileError, ValueError, IndexError) as error:
+        catalogue = pofile.read_po(text, ignore_obsolete=True, charset=charset, abort_invalid=True)
+    except (pofile.PoFileError, ValueError, IndexError) as error:
         raise CatalogueError(f"{name}: not a readable .po catalogue ({error})") from None
 
     def as_bytes(value: object) -> list[bytes]:

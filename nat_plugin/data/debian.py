@@ -17,7 +17,9 @@ from plugin_common.errors import UserError
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 PACKAGES_PER_CALL = 20
 _CATALOGUE = re.compile(r"/(?P<locale>[a-z]{2,3}(?:_[A-Z]{2})?)/LC_MESSAGES/[^/]+\.mo$")
-_UNKNOWN = re.compile(r"(?:Unable to locate package|Can't find a source to download version .* of|from package) '?([a-z0-9][a-z0-9+.-]+)")
+_UNKNOWN = re.compile(
+    r"(?:Unable to locate package|Can't find a source to download version .* of|from package) '?([a-z0-9][a-z0-9+.-]+)"
+)
 
 
 class DebError(ValueError):
@@ -54,7 +56,9 @@ def require_tools(*names: str) -> None:
     """Raise a ``UserError`` unless all the programs are on the path."""
     missing = [name for name in names if shutil.which(name) is None]
     if missing:
-        raise UserError(f"{', '.join(missing)} not found: this needs Debian, or a system derived from it, with apt and dpkg")
+        raise UserError(
+            f"{', '.join(missing)} not found: this needs Debian, or a system derived from it, with apt and dpkg"
+        )
 
 
 def cached_package(name: str, cache: Path) -> Path | None:
@@ -115,7 +119,16 @@ def _apt_download(names: Collection[str], cache: Path) -> str | None:
     """
     with tempfile.TemporaryDirectory(prefix=".apt-", dir=cache) as folder:
         Path(folder).chmod(0o755)
-        command = ["apt-get", "--quiet", "-o", "Acquire::Retries=2", "-o", "APT::Sandbox::User=root", "download", *names]
+        command = [
+            "apt-get",
+            "--quiet",
+            "-o",
+            "Acquire::Retries=2",
+            "-o",
+            "APT::Sandbox::User=root",
+            "download",
+            *names,
+        ]
         done = subprocess.run(
             command, cwd=folder, env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, errors="replace"
         )
@@ -165,7 +178,9 @@ def _read_tar(process: "subprocess.Popen[bytes]", contents: DebContents, locales
                 if stream is None:
                     continue
                 if catalogue is not None:
-                    contents.catalogues.append(Catalogue(member.name.removeprefix("./"), catalogue["locale"], stream.read()))
+                    contents.catalogues.append(
+                        Catalogue(member.name.removeprefix("./"), catalogue["locale"], stream.read())
+                    )
                 else:
                     contents.copyright = stream.read()
     except (tarfile.TarError, EOFError) as error:

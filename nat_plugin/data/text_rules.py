@@ -11,14 +11,12 @@ import unicodedata
 PLACEHOLDER = "{}"
 
 # Only names that HTML, Pango, KDE's and DocBook-like message markup use: "<file>" in "cp <file>" is text, not markup.
-_INLINE_TAGS = "|".join(
-    """
-    a abbr accesskey acronym application b bcode big bold br button cite code command dd del dfn div dl dt
-    em email emphasis envar filename font h1 h2 h3 h4 h5 h6 hr html i icode img input ins interface item kbd
-    label li link list markup message nl note numid ol option p para placeholder pre q qt resource rich s
-    samp script section shortcut small span strike strong sub subtitle sup svg table tbody td tg th time
-    title tr tt u ul var warning
-    """.split()
+_INLINE_TAGS = (
+    "a|abbr|accesskey|acronym|application|b|bcode|big|bold|br|button|cite|code|command|dd|del|dfn|div|dl|dt|em|"
+    "email|emphasis|envar|filename|font|h1|h2|h3|h4|h5|h6|hr|html|i|icode|img|input|ins|interface|item|kbd|"
+    "label|li|link|list|markup|message|nl|note|numid|ol|option|p|para|placeholder|pre|q|qt|resource|rich|s|"
+    "samp|script|section|shortcut|small|span|strike|strong|sub|subtitle|sup|svg|table|tbody|td|tg|th|time|"
+    "title|tr|tt|u|ul|var|warning"
 )
 _TAG = re.compile(rf"</?(?:{_INLINE_TAGS}|\d{{1,2}})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 # Tags that stand between words even where no space does.
@@ -71,7 +69,7 @@ def remove_markup(text: str) -> str:
 
 
 def unify_placeholders(text: str) -> str:
-    """Placeholders (``%s``, ``%(name)s``, ``{0}``, ``${x}``, ``%1`` …), links and addresses as ``{}``, ``%%`` as ``%``."""
+    """Placeholders (``%s``, ``%(name)s``, ``{0}``, ``${x}``, ``%1``), links, addresses as ``{}``; ``%%`` as ``%``."""
     text = _EMAIL.sub(PLACEHOLDER, _LINK.sub(PLACEHOLDER, text))
     return _PLACEHOLDER.sub(lambda found: "%" if found["percent"] else PLACEHOLDER, text)
 

@@ -13,7 +13,8 @@ from examples.quickstart import report, watch
 ROOT = Path(__file__).resolve().parents[2]
 VALID_LINE = (
     "2026-01-01 00:00:00 | INFO | valid | epoch 003 | valid on 'valid' subset | loss 7.275 | infeasible_pct 5 | "
-    "infeasible 25 | lowered 0 | truncated 0 | bleu 14.34 | wps 2392 | wpb 471.3 | bsz 55.6 | num_updates 486 | best_bleu 15"
+    "infeasible 25 | lowered 0 | truncated 0 | bleu 14.34 | wps 2392 | wpb 471.3 | bsz 55.6 | "
+    "num_updates 486 | best_bleu 15"
 )
 
 
@@ -37,7 +38,8 @@ def test_watch_tells_a_finished_training_from_a_failed_one(tmp_path, last_line, 
 def test_report_puts_the_lines_back_in_order(tmp_path):
     log = tmp_path / "generate.log"
     log.write_text(
-        "D-1\t-0.5\tzwei\nH-1\t-0.5\tx\nD-0\t-0.1\teins\nD-2\t0.0\t\nTranslated 3 sentences (9 tokens) in 0.5s (6 s/s)\n",
+        "D-1\t-0.5\tzwei\nH-1\t-0.5\tx\nD-0\t-0.1\teins\nD-2\t0.0\t\n"
+        "Translated 3 sentences (9 tokens) in 0.5s (6 s/s)\n",
         encoding="utf-8",
     )
     assert report.read_generated(log) == report.Generated(["eins", "zwei", ""], 0.5)

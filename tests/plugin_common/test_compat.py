@@ -119,6 +119,20 @@ def test_hydra_notices_are_silenced_and_other_warnings_not() -> None:
     assert warned(compat.silence_hydra_notices) == ["something else"]
 
 
+def test_torch_notices_that_fairseq_provokes_are_silenced() -> None:
+    def warned(cure: Callable[[], None]) -> list[type[Warning]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.resetwarnings()
+            warnings.simplefilter("always")
+            cure()
+            list(torch.utils.data.DataLoader([1], pin_memory=True))  # type: ignore[arg-type]
+            torch.cuda.amp.autocast(enabled=False)
+        return [one.category for one in caught]
+
+    assert FutureWarning in warned(lambda: None)
+    assert warned(compat.silence_torch_notices) == []
+
+
 # ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 

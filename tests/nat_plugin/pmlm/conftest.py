@@ -1,8 +1,10 @@
 """Tiny masked LMs of every supported kind, random but complete, each saved as a hub folder would be."""
 
 import functools
+import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,15 +126,16 @@ def _unigram(path: Path) -> int:
 
 
 def _wordpiece_vocabulary(*, lowercase: bool) -> list[str]:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    """Every character where it stands in a word, and a choice of longer spans. (A trainer breaks ties at random.)"""
+    from tokenizers import normalizers, pre_tokenizers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    control = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=330, show_progress=False, special_tokens=control)
-    vocabulary = _train(tokenizer, trainer)["vocab"]
-    return sorted(vocabulary, key=vocabulary.__getitem__)
+    draw = random.Random(6)
+    normalize = normalizers.BertNormalizer(lowercase=lowercase).normalize_str
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    words = sorted({word for line in TRAINING_TEXT for word, _ in split(normalize(line))})
+    spans = sorted({(i > 0, word[i : i + n]) for word in words for n in range(1, 9) for i in range(len(word) - n + 1)})
+    chosen = [("##" if inside else "") + span for inside, span in spans if len(span) == 1 or draw.random() < 0.4]
+    return ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *chosen]
 
 
 def _bert(path: Path) -> int:
@@ -183,19 +186,18 @@ def _bare_vocabulary_file(path: Path) -> int:
 
 
 def _word_end_bpe(path: Path) -> int:
-    """BPE on characters whose last piece of a word ends in ``</w>``."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    """BPE on characters whose last piece of a word ends in ``</w>``; control symbols stand in an order of their own."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    control = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    split = pre_tokenizers.Whitespace()
+    words = [word for line in TRAINING_TEXT for word, _ in split.pre_tokenize_str(line)]
+    pieces, merges = _learn_merges([(*word[:-1], f"{word[-1]}</w>") for word in words], steps=110)
+    vocabulary = {piece: row for row, piece in enumerate(["<pad>", "<s>", "</s>", "<unk>", "<mask>", *pieces])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
-    trainer = trainers.BpeTrainer(
-        vocab_size=420, show_progress=False, special_tokens=control, end_of_word_suffix="</w>"
-    )
-    tokenizer.train_from_iterator(TRAINING_TEXT * 3, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
@@ -207,7 +209,29 @@ def _word_end_bpe(path: Path) -> int:
         "mask_token": "<mask>",
     }
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(path)
-    return tokenizer.get_vocab_size()
+    return len(vocabulary)
+
+
+def _learn_merges(words: list[tuple[str, ...]], steps: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """BPE as in the textbook; of equally frequent pairs the last in the alphabet, where a trainer takes any."""
+    pieces = sorted({piece for word in words for piece in word})
+    merges: list[tuple[str, str]] = []
+    for _ in range(steps):
+        pairs = Counter(pair for word in words for pair in itertools.pairwise(word))
+        pair = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(pair)
+        words = [_merged(word, pair) for word in words]
+    return list(dict.fromkeys([*pieces, *map("".join, merges)])), merges
+
+
+def _merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    merged: list[str] = []
+    for piece in word:
+        if merged and (merged[-1], piece) == pair:
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    return tuple(merged)
 
 
 _TOKENIZERS = {

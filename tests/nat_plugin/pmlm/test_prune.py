@@ -218,7 +218,7 @@ def test_tokenizer_with_more_ids_than_rows_is_refused(tiny: Tiny, tmp_path: Path
     for file in tiny("bert").folder.glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     save_tiny_model(tmp_path, "bert", 100)
-    with pytest.raises(UserError, match="ids up to 298, its embedding 100 rows"):
+    with pytest.raises(UserError, match=r"ids up to \d+, its embedding 100 rows"):
         open_source(str(tmp_path))
 
 
