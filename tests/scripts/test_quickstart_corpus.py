@@ -15,7 +15,12 @@ All rights reserved.
 Redistribution and use in source and binary
 forms, with or without modification, are permitted.
 """
-MIT = "The MIT License (MIT)\n\nCopyright (c) 2021 Nobody\n\nPermission is hereby granted, free of charge, to any person\n"
+MIT = """The MIT License (MIT)
+
+Copyright (c) 2021 Nobody
+
+Permission is hereby granted, free of charge, to any person obtaining a copy.
+"""
 LETTERS = "bcdfghjklmnpqrstvwxz"
 WORDS = [first + vowel + last for first in LETTERS for vowel in "aeiou" for last in LETTERS]
 
