@@ -32,9 +32,11 @@ setup(
     ],
     extras_require={
         "bpe": ["subword-nmt>=0.3.8"],
+        "corpora": ["babel>=2.14"],
         "figures": ["matplotlib>=3.9"],
         "nid": ["datasets>=4", "peft>=0.18"],
         "dev": [
+            "babel>=2.14",
             "hypothesis>=6",
             "matplotlib>=3.9",
             "mypy>=1.13",
