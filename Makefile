@@ -1,5 +1,5 @@
 # make quickstart, make test, make lint: each makes the virtual environment .venv first if need be.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3.11)
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2

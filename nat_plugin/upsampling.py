@@ -37,7 +37,8 @@ def exact_ratio(ratio: float) -> Fraction:
     """
     if not 1 <= ratio < float("inf"):
         raise ValueError(f"the up-sampling ratio must be a number of at least 1, got {ratio}")
-    return Fraction(str(ratio))
+    # The bound keeps products with positions far inside int64; 5/3 written out in full becomes 5/3 again.
+    return Fraction(str(ratio)).limit_denominator(10_000)
 
 
 def token_positions(lengths: Tensor, ratio: float, max_length: int | None = None) -> Tensor:

@@ -192,7 +192,9 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
     total = first.to(torch.complex128 if first.is_complex() else torch.float64, copy=True)
     for tensor in tensors[1:]:
         total += tensor
-    return (total / len(tensors)).to(first.dtype)
+    # Half precision would round away part of what averaging gives; loading converts to whatever the model has.
+    half = first.dtype in (torch.float16, torch.bfloat16)
+    return (total / len(tensors)).to(torch.float32 if half else first.dtype)
 
 
 def open_checkpoints(

@@ -127,10 +127,15 @@ def _join_torchrun_on_cpu(cfg: Any) -> None:
     torchrun = all(key in os.environ for key in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"))
     on_cpu = cfg.common.cpu or not torch.cuda.is_available()
     settings = cfg.distributed_training
-    if not (torchrun and on_cpu) or settings.distributed_init_method is not None:
+    if not torchrun or settings.distributed_init_method is not None:
         return
     world_size = int(os.environ["WORLD_SIZE"])
     if world_size == 1:
+        return
+    if not on_cpu:
+        # fairseq looks at torchrun's variables only if it expects several processes, which it tells from the number of
+        # GPUs that this process sees: one, on nodes with a GPU each.
+        settings.distributed_world_size = world_size
         return
     settings.distributed_init_method = "env://"
     settings.distributed_world_size = world_size

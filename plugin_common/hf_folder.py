@@ -211,6 +211,10 @@ def load_with_missing(
     """Like :func:`load_masked_lm`, but hands back the names of absent tensors (left at their random initial values)."""
     local = Path(folder_or_name).is_dir()
     config = read_config(folder_or_name) if local else None
+    if local and (Path(folder_or_name) / "adapter_config.json").exists():
+        raise UserError(
+            f"{folder_or_name}: holds an adapter (adapter_config.json), expected a whole model; merge it first"
+        )
     if config is not None:
         family_of(config, str(folder_or_name))
     elif looks_like_path(str(folder_or_name)):
@@ -228,6 +232,7 @@ def load_with_missing(
                 dtype=dtype if dtype is not None else torch.float32,
                 local_files_only=local,
                 trust_remote_code=False,
+                attn_implementation="sdpa",
                 output_loading_info=True,
             )
         except UserError:

@@ -62,9 +62,7 @@ def draw(run: Path, line: str, output: Path) -> None:
     source, labels, translation = one_pass(run, line)
     figure, (curve, sentence) = plt.subplots(2, 1, figsize=(10, 6.4), height_ratios=[3, 2])
     curve.plot(updates, bleu, marker="o", color="tab:blue")
-    curve.set(
-        xlabel="updates", ylabel="validation BLEU (detokenised)", title="Training on 10,000 pairs from random weights"
-    )
+    curve.set(xlabel="updates", ylabel="validation BLEU (detokenised)", title="Training from random weights")
     curve.yaxis.label.set_color("tab:blue")
     other: Any = curve.twinx()
     other.plot(updates, loss, marker=".", color="tab:gray")

@@ -27,8 +27,12 @@ logged() { # run a command, its output into a log; show the log's end if it fail
 }
 
 [ -d "$DATA" ] || { echo "PAIR=$PAIR: no such pair; there are de-en, en-de, ro-en and en-ro" >&2; exit 2; }
-[ "${KEEP:-0}" = 1 ] || rm -rf "$OUT"
+if [ "${KEEP:-0}" != 1 ] && [ -n "$(ls -A "$OUT" 2> /dev/null)" ]; then # only what this script made is removed
+    [ -f "$OUT/.quickstart" ] || { echo "OUT=$OUT: holds files that are not the quickstart's; give another folder" >&2; exit 2; }
+    rm -rf "$OUT"
+fi
 mkdir -p "$OUT"
+touch "$OUT/.quickstart"
 
 stage "PMLM folder: a joint vocabulary learnt from the corpus, a small model with random weights"
 nat prepare-pmlm --from-scratch --vocab-size 4000 --layers 4 --width 256 --heads 4 --ffn 1024 \
@@ -55,7 +59,11 @@ fairseq-train "$OUT/data-bin" "${NAT[@]}" --arch ctc_pmlm --pmlm "$OUT/pmlm" --c
     --validate-interval 1000 --validate-interval-updates "$EVERY" --save-interval-updates "$EVERY" --keep-interval-updates 1 \
     --keep-best-checkpoints 5 --no-epoch-checkpoints --save-dir "$OUT/checkpoints" \
     --log-format simple --log-interval 50 > "$OUT/train.log" 2>&1 &
-python "$HERE/watch.py" "$OUT/train.log" $! || { wait $! || tail -n 20 "$OUT/train.log" >&2; exit 1; }
+train=$!
+trap 'kill "$train" 2> /dev/null || true' EXIT # a background job does not get the terminal's Ctrl-C
+trap 'exit 130' INT TERM
+python "$HERE/watch.py" "$OUT/train.log" "$train" || { tail -n 20 "$OUT/train.log" >&2; exit 1; }
+wait "$train"
 
 best=$(find "$OUT/checkpoints" -name 'checkpoint.best_bleu_*.pt' | wc -l) # 5, or fewer where the machine was too slow
 stage "averaging the best $best checkpoints"

@@ -96,6 +96,7 @@ def check_ensemble(models: list[Any]) -> None:
             "--blank-symbol": str(model.cfg.blank_symbol),
             "--upsample-ratio": model.cfg.upsample_ratio,
             "--upsampler": model.cfg.upsampler,
+            "--mask-placement": str(model.cfg.mask_placement),
             "the number of positions": model.max_upsampled,
         }
         for model in models

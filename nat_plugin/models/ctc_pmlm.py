@@ -128,7 +128,17 @@ class CtcPmlmModel(BaseFairseqModel):
         with_bos = torch.cat([upsampled.new_full((len(upsampled), 1), self.bos), upsampled], dim=1)
         real = torch.arange(with_bos.size(1), device=tokens.device)[None, :] <= new_lengths[:, None]
         hidden = self.masked_lm(with_bos, real)[:, 1:]
-        return CtcOutput(hidden, new_lengths, self.masked_lm.weight, self.masked_lm.bias, lowered, truncated)
+        weight, bias = self.masked_lm.weight, self.masked_lm.bias
+        # Views, because DDP's search for unused parameters follows the graph of the outputs and takes a bare parameter
+        # among them for one used outside.
+        return CtcOutput(
+            hidden,
+            new_lengths,
+            weight.view_as(weight),
+            None if bias is None else bias.view_as(bias),
+            lowered,
+            truncated,
+        )
 
     def logits(self, output: CtcOutput) -> Tensor:
         """``[B, T, V]`` scores before the softmax."""

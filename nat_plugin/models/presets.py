@@ -49,6 +49,8 @@ PRESETS = {
 def _setter(preset: Preset) -> Callable[[argparse.Namespace], None]:
     def set_defaults(args: argparse.Namespace) -> None:
         for name, value in preset.defaults.items():
+            if name == "random_init" and getattr(args, "pmlm", None) is not None:
+                continue  # a folder was given for its weights, unless --random-init says otherwise
             setattr(args, name, getattr(args, name, value))
 
     return set_defaults

@@ -34,6 +34,8 @@ _LEFT_TO_RIGHT_ONLY = {
     "match_source_len": False,
     "replace_unk": None,
     "print_alignment": None,
+    "retain_dropout": False,
+    "nbest": 1,
 }
 
 
@@ -163,15 +165,21 @@ class CtcNatTask(TranslationTask):
             shuffle=False,
             input_feeding=False,
         )
-        dataset.first_line = first
+        dataset.first_line, dataset.interactive = first, True
         return dataset
 
     def get_batch_iterator(self, dataset: Any, max_tokens: int | None = None, **kwargs: Any) -> Any:
-        """As fairseq's, after making sure that the longest sentence fits ``max_tokens``."""
+        """As fairseq's, after making sure that the longest sentence fits ``max_tokens`` (raised for typed lines)."""
         if max_tokens is not None and len(dataset):
             tokens = dataset.num_tokens_vec(np.arange(len(dataset)))
             long = np.flatnonzero(tokens > max_tokens)
-            if len(long):
+            if len(long) and dataset.interactive:
+                logger.warning(
+                    "--max-tokens %d is less than these input lines have, which form batches of their own: %s",
+                    max_tokens, line_list(long, dataset.first_line),
+                )  # fmt: skip
+                max_tokens = int(tokens.max())
+            elif len(long):
                 raise UserError(
                     f"--max-tokens {max_tokens} is less than the longest sentence has ({int(tokens.max())} tokens, "
                     f"{line_list(long, dataset.first_line)}); raise --max-tokens (for validation: --max-tokens-valid)"

@@ -72,13 +72,14 @@ def check_targets(
             "train on the rest (they are counted as infeasible)"
         )
     tight = np.flatnonzero(tgt_sizes - 1 > room)
-    if len(tight) == len(tgt_sizes) > 0:
+    if len(tight) == len(tgt_sizes) > 0 and not keep:
         raise UserError(
             f"{split}: no target fits its source up-sampled {ratio} times, so nothing could be learnt; "
-            "raise --upsample-ratio, or check that source and target belong together"
+            "raise --upsample-ratio, check that source and target belong together, or pass --impossible-targets keep"
         )
     if len(tight):
         logger.warning(
-            "%s: %d of %d targets (%.2f %%) do not fit their source up-sampled %s times and add no loss: %s",
+            "%s: %d of %d targets (%.2f %%) are longer than their source up-sampled %s times and add no loss "
+            "(more if they repeat tokens; the log counts all as infeasible): %s",
             split, len(tight), len(tgt_sizes), 100 * len(tight) / len(tgt_sizes), ratio, line_list(tight),
         )  # fmt: skip

@@ -41,6 +41,8 @@ def fill_in(cfg: Any, symbols: Sequence[str]) -> None:
         if preset is not None and HydraConfig.initialized():
             # fairseq-hydra-train knows no presets: they fill in what still has its general default.
             for name, value in preset.defaults.items():
+                if name == "random_init" and cfg.pmlm is not None:
+                    continue
                 if cfg.get(name) == getattr(CtcPmlmConfig, name):
                     cfg[name] = value
         if preset is not None and preset.hub_name is not None and cfg.pmlm is None and not cfg.random_init:

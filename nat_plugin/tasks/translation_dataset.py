@@ -21,6 +21,8 @@ class TranslationDataset(LanguagePairDataset):
     can_reuse_epoch_itr_across_epochs = False
     first_line = 1
     """Where sentence 0 stands in the user's text."""
+    interactive = False
+    """Whether these are lines that somebody types, each of which must get its answer."""
 
     @classmethod
     def from_pairs(cls, pairs: LanguagePairDataset, *, max_source: int) -> "TranslationDataset":

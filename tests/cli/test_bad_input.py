@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import PLUGIN, SHAPE, TASK, TRAIN, Pieces, Runner, Toy, new_corpus
+from tests.commands import PLUGIN, Runner
+from tests.toy import SHAPE, TASK, TRAIN, Pieces, Toy, new_corpus
 
 ErrorOf = Callable[..., str]
 

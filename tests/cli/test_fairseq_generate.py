@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import LINES, PLUGIN, POSITIONS, TASK, Finished, Pieces, Runner, Toy, new_corpus, sentences
+from tests.commands import PLUGIN, Finished, Runner
+from tests.toy import LINES, POSITIONS, TASK, Pieces, Toy, new_corpus, sentences
 
 Generate = Callable[..., Finished]
 
@@ -89,7 +90,7 @@ def test_an_ensemble_of_two_epochs(generate: Generate, toy: Toy) -> None:
 
 
 def test_models_that_cannot_vote_together(generate: Generate, toy: Toy, run: Runner, tmp_path: Path) -> None:
-    from tests.conftest import SHAPE, TRAIN
+    from tests.toy import SHAPE, TRAIN
 
     run(
         "fairseq-train", toy.bin, *TASK, *SHAPE, *TRAIN, "--max-tokens", "300", "--max-update", "1", "--save-dir",

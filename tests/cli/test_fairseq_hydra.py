@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PLUGIN, POSITIONS, TASK, Runner, Toy
+from tests.commands import PLUGIN, Runner
+from tests.toy import POSITIONS, TASK, Toy
 
 pytestmark = pytest.mark.slow
 

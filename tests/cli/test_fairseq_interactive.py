@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import LEXICON, POSITIONS, TASK, Finished, Pieces, Runner, Toy, sentences, texts, translate
+from tests.commands import Finished, Runner
+from tests.toy import LEXICON, POSITIONS, TASK, Pieces, Toy, sentences, texts, translate
 
 Interactive = Callable[..., Finished]
 
@@ -96,12 +97,14 @@ def test_names_of_special_symbols_do_not_disturb_other_lines(interactive: Intera
     assert (found[0], found[8]) == ("W1", "W5")
 
 
-def test_a_sentence_over_max_tokens_ends_the_session_and_names_its_line(interactive: Interactive) -> None:
-    done = interactive("w1\nw2\n" + " w3" * 20, "--max-tokens", "12", "--buffer-size", "2", expect=1)
-    assert (
-        "--max-tokens 12 is less than the longest sentence has (21 tokens, line 3); raise --max-tokens" in done.error()
-    )
-    assert in_order(done) == ["W1", "W2"]
+def test_a_sentence_over_max_tokens_is_translated_and_named(interactive: Interactive) -> None:
+    long = "w3 w4 " * 10
+    done = interactive(f"w1\nw2\n{long}\nw5\n", "--max-tokens", "12", "--buffer-size", "2")
+    found = in_order(done)
+    assert len(found) == 4
+    assert [found[i] for i in (0, 1, 3)] == ["W1", "W2", "W5"]
+    assert found[2].startswith("W3")
+    assert "--max-tokens 12 is less than these input lines have, which form batches of their own: line 3" in done.log
 
 
 def test_constraints_are_refused(interactive: Interactive) -> None:

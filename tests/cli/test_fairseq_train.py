@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from plugin_common.checkpoint_files import check_and_load
-from tests.conftest import LINES, PLUGIN, SHAPE, TASK, TRAIN, Finished, Runner, Toy
+from tests.commands import PLUGIN, Finished, Runner
+from tests.toy import LINES, SHAPE, TASK, TRAIN, Toy
 
 SETTINGS = (*TASK, *SHAPE, *TRAIN, "--max-tokens", "300")
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from plugin_common.checkpoint_files import check_and_load
-from tests.conftest import SHAPE, TASK, TRAIN, Runner, Toy
+from tests.commands import Runner
+from tests.toy import SHAPE, TASK, TRAIN, Toy
 
 pytestmark = pytest.mark.slow
 

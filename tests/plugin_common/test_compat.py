@@ -1,8 +1,6 @@
 """Each cure beside the fault: what fairseq does by itself (``__wrapped__``), and what it does mended."""
 
 import argparse
-import importlib.util
-import io
 import os
 import pickle
 import shutil
@@ -10,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,14 @@ import pytest
 import torch
 from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
-from fairseq.models import distributed_fairseq_model
 from fairseq.trainer import Trainer
 
 import nat_plugin
 from plugin_common import compat
 from plugin_common.checkpoint_files import check_and_load
-from plugin_common.compat_interactive import _buffered_read
-from plugin_common.compat_trainer import _join_torchrun_on_cpu
 from plugin_common.errors import UserError
-from plugin_common.patching import replace_once
-from tests.conftest import SHAPE, TRAIN, Toy
+from tests.toy import SHAPE, TRAIN, Toy
 
 nat_plugin.register()
 
@@ -39,38 +32,13 @@ def training_options(*words: str) -> list[str]:
     return ["data", "--task", "ctc_nat", "--cpu", *SHAPE, *TRAIN, "--batch-size", "4", *words]
 
 
-class Library:
-    @staticmethod
-    def work() -> list[str]:
-        return ["original"]
-
-
-def test_a_function_is_replaced_once_by_each_cure() -> None:
-    def first(library: type[Library]) -> None:
-        def make(work: Callable[[], list[str]]) -> Callable[[], list[str]]:
-            return lambda: ["first", *work()]
-
-        replace_once(library, "work", make)
-
-    def second(library: type[Library]) -> None:
-        def make(work: Callable[[], list[str]]) -> Callable[[], list[str]]:
-            return lambda: ["second", *work()]
-
-        replace_once(library, "work", make)
-
-    for cure in (first, second, first, second):
-        cure(Library)
-    assert Library.work() == ["second", "first", "original"]
-    assert Library.work.__wrapped__.__wrapped__() == ["original"]  # type: ignore[attr-defined]
-
-
 def test_applying_all_cures_again_changes_nothing() -> None:
     cured = [Trainer.train_step, Trainer.load_checkpoint, options.parse_args_and_arch, sys.excepthook]
     compat.apply()
     assert [Trainer.train_step, Trainer.load_checkpoint, options.parse_args_and_arch, sys.excepthook] == cured
 
 
-# ---- before anything loads ------------------------------------------------------------------------------------------
+# ---- before anything loads -------------------------------------------------------------------------------------------
 
 
 def test_torchaudio_that_cannot_load_its_libraries_counts_as_absent(tmp_path: Path) -> None:
@@ -133,7 +101,7 @@ def test_torch_notices_that_fairseq_provokes_are_silenced() -> None:
     assert warned(compat.silence_torch_notices) == []
 
 
-# ---- checkpoints ----------------------------------------------------------------------------------------------------
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
 def test_checkpoints_with_bleu_need_the_allowed_globals(toy: Toy) -> None:
@@ -204,7 +172,7 @@ def test_missing_model_files_are_all_named() -> None:
         checkpoint_utils.load_model_ensemble(["no/a.pt", "b.pt"])
 
 
-# ---- the argument parser --------------------------------------------------------------------------------------------
+# ---- the argument parser ---------------------------------------------------------------------------------------------
 
 
 def parsed(words: list[str], parse: Callable[..., Any] = options.parse_args_and_arch) -> argparse.Namespace:
@@ -260,151 +228,3 @@ def test_help_without_an_architecture_is_still_help(capsys: pytest.CaptureFixtur
         parsed(["data", "--help"])
     assert end.value.code == 0
     assert "--max-tokens" in capsys.readouterr().out
-
-
-# ---- training -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the fault shows where there is no CUDA device")
-def test_an_fp16_overflow_on_a_cpu_is_explained(toy: Toy, set_up_training: Any) -> None:
-    def step(train_step: Callable[..., Any]) -> None:
-        training = set_up_training(toy.bin, "--fp16", "--fp16-init-scale", str(2**40))
-        for samples in training.epoch():
-            train_step(training.trainer, samples)
-
-    alone = Trainer.train_step
-    while hasattr(alone, "__wrapped__") and hasattr(alone, "cures"):
-        alone = alone.__wrapped__
-    with pytest.raises((AssertionError, RuntimeError), match=r"CUDA"):
-        step(alone)
-    with pytest.raises(UserError, match=r"--fp16: a gradient overflowed.*use --bf16, or .*--fp16-init-scale 1"):
-        step(Trainer.train_step)
-
-
-def test_a_checkpoint_of_another_shape_is_explained(toy: Toy, set_up_training: Any) -> None:
-    training = set_up_training(toy.bin, "--encoder-embed-dim", "32")
-    with pytest.raises(Exception, match=r"Cannot load model parameters") as alone:
-        Trainer.load_checkpoint.__wrapped__(training.trainer, str(toy.best))
-    assert not isinstance(alone.value, UserError)
-    with pytest.raises(UserError, match=r"checkpoint_best.pt: does not fit the model of this command line \(.*size"):
-        training.trainer.load_checkpoint(str(toy.best))
-
-
-# ---- several processes ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def one_process_group(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-def test_ddp_on_a_cpu_names_no_device(one_process_group: None) -> None:
-    args = convert_namespace_to_omegaconf(parsed(training_options())).distributed_training
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match=r"device_ids"):
-        own = distributed_fairseq_model.DistributedDataParallel.__wrapped__
-        patch.setattr(distributed_fairseq_model, "DistributedDataParallel", own)
-        distributed_fairseq_model.DistributedFairseqModel(args, torch.nn.Linear(2, 2), None, torch.device("cpu"))
-    wrapped = distributed_fairseq_model.DistributedFairseqModel(args, torch.nn.Linear(2, 2), None, torch.device("cpu"))
-    assert wrapped(torch.zeros(1, 2)).shape == (1, 2)
-
-
-def test_torchrun_makes_one_training_on_cpus() -> None:
-    environment = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "WORLD_SIZE": "3", "RANK": "2", "LOCAL_RANK": "2"}
-
-    def joined(**more: str) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            for key, value in {**environment, **more}.items():
-                patch.setenv(key, value)
-            cfg = convert_namespace_to_omegaconf(parsed(training_options()))
-            distributed_utils.infer_init_method(cfg.distributed_training)
-            alone = cfg.distributed_training.distributed_world_size
-            _join_torchrun_on_cpu(cfg)
-        return alone, cfg.distributed_training
-
-    alone, settings = joined()
-    assert alone == 1, "fairseq by itself trains alone in each process"
-    assert (settings.distributed_world_size, settings.distributed_rank) == (3, 2)
-    assert (settings.distributed_init_method, settings.distributed_backend) == ("env://", "gloo")
-    assert settings.distributed_no_spawn
-    assert joined(WORLD_SIZE="1", RANK="0")[1].distributed_init_method is None
-
-
-def test_processes_read_the_checkpoint_each_by_itself() -> None:
-    cfg = convert_namespace_to_omegaconf(parsed(training_options("--distributed-world-size", "2")))
-    cfg.distributed_training.distributed_init_method = "tcp://localhost:1"
-    cfg.distributed_training.distributed_no_spawn = True
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed_utils, "distributed_main", lambda *args: None)
-        distributed_utils.call_main.__wrapped__(cfg, print)
-        assert not cfg.checkpoint.load_checkpoint_on_all_dp_ranks
-        distributed_utils.call_main(cfg, print)
-    assert cfg.checkpoint.load_checkpoint_on_all_dp_ranks
-
-
-# ---- fairseq-interactive --------------------------------------------------------------------------------------------
-
-
-def fairseqs_own_reader() -> Callable[[str, int], Iterator[list[str]]]:
-    spec = importlib.util.find_spec("fairseq_cli.interactive")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.buffered_read
-
-
-LINES = {
-    "plain": b"a b\nc\n",
-    "lone carriage return": b"a\rb\nc\n",
-    "windows": b"a b\r\nc\r\n",
-    "separators": "a\u2028b\u2029c\x85d\x0be\x0cf\nc\n".encode(),
-    "no end": b"a\nc",
-    "empty lines": b"\n\na\n\n",
-    "invalid": b"a\n\xff b\nc\n",
-    "nothing": b"",
-}
-
-
-@pytest.mark.parametrize("name", LINES)
-@pytest.mark.parametrize("size", [1, 2, 100])
-def test_interactive_lines_are_those_of_the_file(
-    name: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = LINES[name]
-    (tmp_path / "input").write_bytes(data)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
-    expected = (
-        [line.decode("utf-8", "replace").strip() for line in data.removesuffix(b"\n").split(b"\n")] if data else []
-    )
-    for source in (str(tmp_path / "input"), "-"):
-        buffers = list(_buffered_read(source, size))
-        assert [line for buffer in buffers for line in buffer] == expected
-        assert all(len(buffer) == size for buffer in buffers[:-1])
-
-
-def test_fairseq_reads_other_lines(tmp_path: Path) -> None:
-    own = fairseqs_own_reader()
-    (tmp_path / "input").write_bytes(LINES["lone carriage return"])
-    assert [line for buffer in own(str(tmp_path / "input"), 9) for line in buffer] == ["a", "b", "c"]
-    (tmp_path / "input").write_bytes(LINES["invalid"])
-    with pytest.raises(UnicodeDecodeError):
-        list(own(str(tmp_path / "input"), 9))
-
-
-def test_interactive_uses_these_lines() -> None:
-    import fairseq_cli.interactive
-
-    compat.apply()
-    assert fairseq_cli.interactive.buffered_read is _buffered_read
-
-
-def test_invalid_utf8_is_named_by_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "input").write_bytes(b"a\nb \xffc\n")
-    assert list(_buffered_read(str(tmp_path / "input"), 9)) == [["a", "b \ufffdc"]]
-    assert "input line 2: byte 3 is no UTF-8; replaced by U+FFFD" in caplog.text
-
-
-def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--input .*/missing: No such file or directory; give a readable text file"):
-        list(_buffered_read(str(tmp_path / "missing"), 9))

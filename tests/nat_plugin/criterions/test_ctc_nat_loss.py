@@ -14,7 +14,7 @@ import nat_plugin
 nat_plugin.register()
 
 from nat_plugin.criterions.ctc_nat_loss import CtcNatLoss  # noqa: E402
-from tests.conftest import toy_dictionary  # noqa: E402
+from tests.toy import toy_dictionary  # noqa: E402
 
 PAD, EOS = 1, 2
 Pair = tuple[str, str]

@@ -225,7 +225,8 @@ def test_other_tasks_are_sent_to_ctc_nat(new_model: NewModel) -> None:
 
 def test_a_checkpoint_from_before_a_new_option_takes_its_default(new_model: NewModel) -> None:
     model, task = new_model(blank_symbol="<mask>")
-    old = OmegaConf.create({"_name": "ctc_pmlm", **OmegaConf.to_container(model.cfg, enum_to_str=True)})
+    settings: Any = OmegaConf.to_container(model.cfg, enum_to_str=True)
+    old = OmegaConf.create({"_name": "ctc_pmlm", **settings})
     del old["upsample_ratio"]
     old["option_of_the_past"] = 3
     rebuilt = task.build_model(old, from_checkpoint=True)

@@ -13,7 +13,7 @@ from plugin_common.errors import UserError
 nat_plugin.register()
 
 from nat_plugin.models.presets import PRESETS  # noqa: E402
-from tests.conftest import OPTIMIZER  # noqa: E402
+from tests.toy import OPTIMIZER  # noqa: E402
 
 SMALL = ("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "16",
          "--encoder-attention-heads", "2", "--encoder-positions", "24")  # fmt: skip

@@ -2,7 +2,6 @@ import logging
 import multiprocessing
 import shutil
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fairseq.logging import metrics
 from fairseq.tasks.translation import TranslationTask
 
 from plugin_common.checkpoint_average import load_lazily, model_settings
 from plugin_common.errors import UserError
-from tests.conftest import LINES, POSITIONS, Pieces, Runner, Toy, new_corpus
+from tests.commands import Runner
+from tests.toy import LINES, POSITIONS, Toy, new_corpus
 
 MULTIPLES = (1, 2, 7, 8, 64)
 SetUp = Callable[..., Any]
@@ -33,68 +32,13 @@ def make_data(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Callable
     return make
 
 
-def setup_error(set_up_training: SetUp, data: Path | str, *words: str) -> str:
-    with pytest.raises(UserError) as caught:
-        set_up_training(data, *words)
-    return str(caught.value)
-
-
-# ---- the data folder ------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def spoilt(toy: Toy, tmp_path: Path) -> Path:
     """A copy of the data-bin that a test may spoil."""
     return Path(shutil.copytree(toy.bin, tmp_path / "bin"))
 
 
-def test_a_missing_data_folder(set_up_training: SetUp, tmp_path: Path) -> None:
-    message = setup_error(set_up_training, tmp_path / "missing")
-    assert message == f"{tmp_path}/missing: no such folder; give the --destdir of fairseq-preprocess"
-
-
-def test_missing_dictionaries_are_both_named(set_up_training: SetUp, spoilt: Path) -> None:
-    (spoilt / "dict.en.txt").unlink()
-    (spoilt / "dict.de.txt").unlink()
-    message = setup_error(set_up_training, spoilt)
-    assert "dict.en.txt is missing; run fairseq-preprocess with --srcdict and --tgtdict" in message
-    assert "dict.de.txt is missing" in message
-
-
-def test_dictionaries_that_differ(set_up_training: SetUp, spoilt: Path) -> None:
-    (spoilt / "dict.de.txt").write_text("other 1\n" + (spoilt / "dict.de.txt").read_text())
-    message = setup_error(set_up_training, spoilt)
-    assert "dict.en.txt and dict.de.txt differ; source and target share the LM's vocabulary" in message
-
-
-def test_a_folder_without_data(set_up_training: SetUp, tmp_path: Path) -> None:
-    message = setup_error(set_up_training, tmp_path)
-    assert "no split.src-tgt.* file tells the languages; give --source-lang and --target-lang" in message
-
-
-def test_left_padding_is_refused(set_up_training: SetUp, toy: Toy) -> None:
-    assert "--left-pad-source: ctc_nat counts positions from the left" in setup_error(
-        set_up_training, toy.bin, "--left-pad-source"
-    )
-
-
-def test_a_missing_split(set_up_training: SetUp, toy: Toy) -> None:
-    task = set_up_training(toy.bin).task
-    with pytest.raises(
-        UserError, match=r"Dataset not found: test2 .*; run fairseq-preprocess first, or check --gen-subset"
-    ):
-        task.load_dataset("test2")
-
-
-def test_sides_of_different_line_counts(set_up_training: SetUp, spoilt: Path, toy: Toy) -> None:
-    for kind in ("bin", "idx"):
-        shutil.copy(toy.bin / f"valid.en-de.de.{kind}", spoilt / f"train.en-de.de.{kind}")
-    task = set_up_training(spoilt).task
-    with pytest.raises(UserError, match=r"the en and de sides of train do not have the same number of sentences; make"):
-        task.load_dataset("train")
-
-
-# ---- every sentence -------------------------------------------------------------------------------------------------
+# ---- every sentence --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("multiple", MULTIPLES)
@@ -150,7 +94,7 @@ def test_an_epochs_workers_end_with_it(toy: Toy, set_up_training: SetUp) -> None
     assert left_after_an_epoch(persistent=True) == 1, "fairseq's own way leaves them waiting"
 
 
-# ---- lengths --------------------------------------------------------------------------------------------------------
+# ---- lengths ---------------------------------------------------------------------------------------------------------
 
 
 def test_over_long_sources_are_cut_and_named(
@@ -175,51 +119,6 @@ def test_the_users_own_limit_counts_too(set_up_training: SetUp, toy: Toy) -> Non
     assert int(training.task.dataset("train").src_sizes.max()) == 5
 
 
-TOO_LONG = " ".join(["W1", "W2"] * 24)  # 48 tokens, one more than any up-sampled source has positions
-
-
-def test_a_target_that_no_source_can_carry_is_an_error(set_up_training: SetUp, make_data: Callable[..., Path]) -> None:
-    data = make_data(["w1", "w2", "w3"], ["W1", TOO_LONG, "W3"])
-    message = ""
-    with pytest.raises(UserError) as caught:
-        set_up_training(data).task.load_dataset("train")
-    message = str(caught.value)
-    assert message.startswith("train: 1 target(s) have more than 47 tokens, the most that any up-sampled source can")
-    assert "line 2; remove or split these lines, or pass --impossible-targets keep" in message
-
-
-def test_it_can_be_kept_and_is_counted(
-    set_up_training: SetUp, make_data: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    data = make_data(["w1", "w2", "w3", "w4"], ["W1", TOO_LONG, "W3", "W1 W2 W3"])
-    training = set_up_training(data, "--impossible-targets", "keep")
-    with metrics.aggregate(new_root=True) as aggregator:
-        for batches in training.epoch():
-            training.trainer.train_step(batches)
-    assert (
-        "train: 2 of 4 targets (50.00 %) do not fit their source up-sampled 2.0 times and add no loss: lines 2, 4"
-        in (caplog.text)
-    )
-    assert aggregator.get_smoothed_value("infeasible") == 2
-    assert aggregator.get_smoothed_value("infeasible_pct") == 50
-    assert aggregator.get_smoothed_value("bsz") == 4
-
-
-def test_nothing_to_learn_is_an_error(set_up_training: SetUp, make_data: Callable[..., Path]) -> None:
-    data = make_data(["w1", "w2"], ["W1 W2 W3", "W1 W2 W4"])
-    with pytest.raises(UserError, match=r"train: no target fits its source up-sampled 2.0 times, so nothing could be"):
-        set_up_training(data).task.load_dataset("train")
-
-
-def test_targets_do_not_matter_where_nothing_is_scored(
-    load_models: Callable[..., Any], toy: Toy, make_data: Callable[..., Path]
-) -> None:
-    data = make_data(["w1"], [TOO_LONG], split="test")
-    _, task = load_models(data, toy.best)
-    task.load_dataset("test")
-    assert len(task.dataset("test")) == 1
-
-
 def test_max_tokens_under_the_longest_sentence(set_up_training: SetUp, make_data: Callable[..., Path]) -> None:
     training = set_up_training(make_data(["w1", "w1 w2 w3 w4", "w1"], ["W1", "W2", "W3"]), "--max-tokens", "4")
     with pytest.raises(
@@ -228,7 +127,7 @@ def test_max_tokens_under_the_longest_sentence(set_up_training: SetUp, make_data
         training.trainer.get_train_iterator(1)
 
 
-# ---- text that is typed in ------------------------------------------------------------------------------------------
+# ---- text that is typed in -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -268,7 +167,7 @@ def test_constraints_are_refused(toy_task: Any) -> None:
         toy_task.build_dataset_for_inference(*encoded(toy_task, ["w1"]), constraints=torch.zeros(1, 1))
 
 
-# ---- continuing and decoding ----------------------------------------------------------------------------------------
+# ---- continuing and decoding -----------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_of_another_dictionary_of_the_same_size(
@@ -294,70 +193,3 @@ def test_the_checkpoint_carries_what_generating_needs(toy: Toy) -> None:
     settings = model_settings(load_lazily(toy.best))
     assert '"model_type": "xlm-roberta"' in settings["pmlm_config"]
     assert len(settings["dictionary_digest"]) == 64
-
-
-# ---- validation BLEU ------------------------------------------------------------------------------------------------
-
-
-def bleu_log(counts: list[int], totals: list[int], sys_len: int, ref_len: int) -> dict[str, Any]:
-    log: dict[str, Any] = {"_bleu_sys_len": sys_len, "_bleu_ref_len": ref_len, "loss": 0, "ntokens": 1, "nsentences": 1,
-                           "sample_size": 1}  # fmt: skip
-    for i in range(4):
-        log |= {f"_bleu_counts_{i}": counts[i], f"_bleu_totals_{i}": totals[i]}
-    return log
-
-
-EMPTY, PERFECT = bleu_log([0] * 4, [0] * 4, 0, 10), bleu_log([10, 9, 8, 7], [10, 9, 8, 7], 10, 10)
-
-
-def bleu(set_up_training: SetUp, toy: Toy, *batches: list[dict[str, Any]], task_class: Any = None) -> float | None:
-    training = set_up_training(toy.bin, "--eval-bleu")
-    reduce_metrics = (task_class or type(training.task)).reduce_metrics
-    with metrics.aggregate(new_root=True) as aggregator:
-        for logs in batches:
-            reduce_metrics(training.task, logs, training.criterion)
-    return aggregator.get_smoothed_values().get("bleu")
-
-
-def test_bleu_of_empty_hypotheses_is_zero_not_absent(set_up_training: SetUp, toy: Toy) -> None:
-    assert bleu(set_up_training, toy, [EMPTY], task_class=TranslationTask) is None
-    assert bleu(set_up_training, toy, [EMPTY]) == 0
-    assert bleu(set_up_training, toy, [EMPTY], [EMPTY, EMPTY]) == 0
-
-
-def test_bleu_does_not_depend_on_the_order_of_batches(set_up_training: SetUp, toy: Toy) -> None:
-    from sacrebleu.metrics import BLEU
-
-    expected = round(BLEU.compute_bleu([10, 9, 8, 7], [10, 9, 8, 7], 10, 20, smooth_method="exp").score, 2)
-    assert expected < 100
-    for batches in ([[EMPTY], [PERFECT]], [[PERFECT], [EMPTY]], [[EMPTY, PERFECT]]):
-        assert bleu(set_up_training, toy, *batches) == pytest.approx(expected)
-    assert bleu(set_up_training, toy, [PERFECT]) == pytest.approx(100)
-
-
-def test_without_eval_bleu_none_is_logged(set_up_training: SetUp, toy: Toy) -> None:
-    training = set_up_training(toy.bin)
-    with metrics.aggregate(new_root=True) as aggregator:
-        training.task.reduce_metrics([{"loss": 0, "ntokens": 1, "nsentences": 1, "sample_size": 1}], training.criterion)
-    assert "bleu" not in aggregator.get_smoothed_values()
-
-
-def test_with_a_tokenizer_validation_bleu_is_that_of_plain_text(
-    load_models: Callable[..., Any], pieces: Pieces, caplog: pytest.LogCaptureFixture
-) -> None:
-    (model,), task = load_models(
-        pieces.bin, pieces.checkpoint, options=("--eval-bleu", "--pmlm-tokenizer", str(pieces.pmlm),
-                                                "--eval-bleu-print-samples")
-    )  # fmt: skip
-    task.load_dataset("test")
-    dataset = task.dataset("test")
-    sample = dataset.collater([dataset[i] for i in range(20)])
-    generator = task.build_generator([model], Namespace())
-    with caplog.at_level(logging.INFO):
-        score = task._inference_with_bleu(generator, sample, model)
-    assert score.score == pytest.approx(100)
-    words = sum(len(target.replace(".", " .").replace("!", " !").split()) for _, target in pieces.test)
-    assert score.ref_len == score.sys_len == words, "words of the text, not pieces"
-    references = {target for _, target in pieces.test}
-    shown = [record.getMessage() for record in caplog.records if "example" in record.getMessage()]
-    assert [line.split(": ", 1)[1] in references for line in shown] == [True, True]

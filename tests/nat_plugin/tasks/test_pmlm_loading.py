@@ -18,7 +18,7 @@ from nat_plugin.models.masked_lm import config_from_json  # noqa: E402
 from nat_plugin.tasks.ctc_nat import CtcNatConfig, CtcNatTask  # noqa: E402
 from nat_plugin.tasks.pmlm_loading import check_dictionary, dictionary_digest  # noqa: E402
 from plugin_common.errors import UserError  # noqa: E402
-from tests.conftest import Pieces  # noqa: E402
+from tests.toy import Pieces  # noqa: E402
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nat_plugin.tasks.translation_dataset import TranslationDataset, line_list, truncate
-from tests.conftest import toy_dictionary
+from tests.toy import toy_dictionary
 
 PAD, EOS = 1, 2
 
 
-class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+class Rows(torch.utils.data.Dataset):
     """Sentences in memory in the form that fairseq's dataset wrappers ask for."""
 
     def __init__(self, lengths: list[int]) -> None:
