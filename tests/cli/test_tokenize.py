@@ -174,13 +174,18 @@ def test_control_characters_become_spaces_when_asked(pmlm, capfd, monkeypatch):
     assert "standard input: 2 control characters replaced by spaces" in report
 
 
+def heed_interrupts() -> None:
+    """A job that a script starts in the background ignores Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_killed_and_interrupted_runs_leave_no_half_file(pmlm, tmp_path):
     (tmp_path / "text").write_text("the cat sat on the mat\n" * 400_000)
     (tmp_path / "out").write_text("old")
     command = [sys.executable, "-m", "nat_plugin.cli", "tokenize", "--pmlm", str(pmlm), "--workers", "2"]
     command += ["--input", f"{tmp_path}/text", "--output", f"{tmp_path}/out"]
     for signal_number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
         wait_for(lambda process=process: any(file.stat().st_size for file in tmp_path.glob(f".out.{process.pid}.tmp")))
         process.send_signal(signal_number)
         errors = process.communicate(timeout=30)[1]

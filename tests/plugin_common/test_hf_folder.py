@@ -85,6 +85,12 @@ def test_saved_weights_and_tokenizer_are_those_given(pmlm: Path) -> None:
     assert AutoTokenizer.from_pretrained(pmlm).get_vocab() == {symbol: row for row, symbol in enumerate(SYMBOLS)}
 
 
+def test_tokenizer_config_names_a_class_that_takes_the_file_as_it_is(made_once: Path) -> None:
+    """The class must exist in transformers 4 and 5 and must not rebuild the normaliser from defaults of its own."""
+    config = json.loads((made_once / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
 def test_all_files_may_be_read_by_whoever_may_read_one(made_once: Path) -> None:
     assert len({file.stat().st_mode for file in made_once.iterdir()}) == 1
 

@@ -186,27 +186,27 @@ def _bare_vocabulary_file(path: Path) -> int:
 
 
 def _word_end_bpe(path: Path) -> int:
-    """BPE on characters whose last piece of a word ends in ``</w>``; control symbols stand in an order of their own."""
+    """BPE on characters whose last piece of a word ends in ``</w>``; control symbols have names of their own."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     split = pre_tokenizers.Whitespace()
     words = [word for line in TRAINING_TEXT for word, _ in split.pre_tokenize_str(line)]
     pieces, merges = _learn_merges([(*word[:-1], f"{word[-1]}</w>") for word in words], steps=110)
-    vocabulary = {piece: row for row, piece in enumerate(["<pad>", "<s>", "</s>", "<unk>", "<mask>", *pieces])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", end_of_word_suffix="</w>"))
+    vocabulary = {piece: row for row, piece in enumerate(["[PAD]", "[BOS]", "[EOS]", "[UNK]", "[MASK]", *pieces])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="[UNK]", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 1), ("[EOS]", 2)]
     )
     names = {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
+        "bos_token": "[BOS]",
+        "eos_token": "[EOS]",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "mask_token": "[MASK]",
     }
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(path)
     return len(vocabulary)

@@ -36,11 +36,11 @@ def test_counts_over_several_files(tmp_path: Path, tokenizer: Tokenizer) -> None
     assert corpus.files[0].sha256 == hashlib.sha256(files[0].read_bytes()).hexdigest()
 
 
-def test_control_symbols_in_text_are_text_and_nothing_is_cut(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_control_symbols_in_text_are_text_and_nothing_is_cut_or_padded(tmp_path: Path, tokenizer: Tokenizer) -> None:
     tokenizer.enable_truncation(2)
     tokenizer.enable_padding(length=8, pad_id=2)
-    counted = count_pieces(tokenizer, Corpus([write(tmp_path / "1", "[M] [MASK] a a a a a\n")]))
-    assert counted.counts.tolist() == [1, 5, 0, 0, 0, 2, 2, 1, 0]
+    counted = count_pieces(tokenizer, Corpus([write(tmp_path / "1", "[M] [MASK] a a a a a\na\n")]))
+    assert counted.counts.tolist() == [1, 6, 0, 0, 0, 2, 2, 1, 0]
 
 
 def test_gzip_is_read(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -234,7 +234,7 @@ def test_tokenizer_without_mask_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     made = tiny("roberta-word-end-bpe")
     made.source.model.save_pretrained(tmp_path)
     PreTrainedTokenizerFast(
-        tokenizer_file=str(made.folder / "tokenizer.json"), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+        tokenizer_file=str(made.folder / "tokenizer.json"), bos_token="[BOS]", eos_token="[EOS]", unk_token="[UNK]"
     ).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="has no pad, mask token"):
         open_source(str(tmp_path))

@@ -15,7 +15,14 @@ from transformers import AutoTokenizer
 
 from nat_plugin.pmlm.corpus_pieces import Corpus
 from nat_plugin.pmlm.prune import prune
-from nat_plugin.pmlm.prune_tokenizer import RENAMED, unreachable_score
+from nat_plugin.pmlm.prune_tokenizer import (
+    RENAMED,
+    ControlSymbols,
+    order_rows,
+    post_processor_symbols,
+    prune_tokenizer,
+    unreachable_score,
+)
 
 KINDS = ("xlm-roberta", "bert", "distilbert", "roberta", "bibert", "roberta-word-end-bpe")
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -169,6 +176,26 @@ def test_sentence_is_put_between_bos_and_eos(tiny: Tiny, kind: str) -> None:
 
 
 @every_kind
+def test_older_post_processors_get_new_names_and_ids() -> None:
+    """Files of transformers 4 put [CLS] and [SEP] around a sentence by BertProcessing, not by a template."""
+    control = ControlSymbols("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
+    ids = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "a": 5, "b": 6}
+    bert = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+    model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": ids}
+    source = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {"type": "Sequence", "processors": [bert]},
+        "model": {**model, "max_input_chars_per_word": 100},
+    }
+    assert post_processor_symbols(source["post_processor"]) == {"[CLS]", "[SEP]"}
+    content = prune_tokenizer(source, order_rows(ids, ["b"], control), control)
+    encoding = Tokenizer.from_str(json.dumps(content)).encode("b c")
+    assert encoding.tokens == ["<s>", "b", "<unk>", "</s>"]
+    assert encoding.ids == [0, 4, 3, 2]
+
+
 def test_mask_in_text_is_the_mask_symbol_by_default(tiny: Tiny, kind: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny(kind).output)
     assert tokenizer("der <mask> Hund")["input_ids"].count(len(tokenizer) - 1) == 1
