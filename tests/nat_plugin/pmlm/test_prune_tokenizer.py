@@ -175,7 +175,6 @@ def test_sentence_is_put_between_bos_and_eos(tiny: Tiny, kind: str) -> None:
     assert sum(token in ("<s>", "</s>") for token in pair) == expected
 
 
-@every_kind
 def test_older_post_processors_get_new_names_and_ids() -> None:
     """Files of transformers 4 put [CLS] and [SEP] around a sentence by BertProcessing, not by a template."""
     control = ControlSymbols("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
@@ -196,6 +195,7 @@ def test_older_post_processors_get_new_names_and_ids() -> None:
     assert encoding.ids == [0, 4, 3, 2]
 
 
+@every_kind
 def test_mask_in_text_is_the_mask_symbol_by_default(tiny: Tiny, kind: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny(kind).output)
     assert tokenizer("der <mask> Hund")["input_ids"].count(len(tokenizer) - 1) == 1
