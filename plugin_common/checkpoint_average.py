@@ -163,7 +163,7 @@ def _averaged(tensor: Tensor) -> bool:
 def average_models(
     models: Sequence[Mapping[str, Tensor]], on_tensor: Callable[[int], object] = lambda values: None
 ) -> dict[str, Tensor]:
-    """The mean of each parameter, in its own dtype; sums are taken in float64 and rounded once.
+    """The mean of each parameter, in its own dtype (float32 for halves); sums are taken in float64 and rounded once.
 
     Besides the result only one parameter at a time is held in float64. Parameters that share memory in all models
     (tied embeddings) share it in the result.

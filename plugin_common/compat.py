@@ -20,7 +20,7 @@ from plugin_common.compat_trainer import (
     explain_foreign_checkpoints,
     explain_fp16_overflow_on_cpu,
     put_empty_batches_first,
-    train_on_cpu_under_torchrun,
+    train_as_one_under_torchrun,
     wrap_cpu_models_in_ddp,
 )
 from plugin_common.errors import UserError, raise_all, show_user_errors_plainly
@@ -43,7 +43,7 @@ def apply() -> None:
     explain_fp16_overflow_on_cpu()
     put_empty_batches_first()
     explain_foreign_checkpoints()
-    train_on_cpu_under_torchrun()
+    train_as_one_under_torchrun()
     wrap_cpu_models_in_ddp()
     read_interactive_lines_exactly()
     show_user_errors_plainly()

@@ -100,18 +100,18 @@ def explain_foreign_checkpoints() -> None:
     replace_once(Trainer, "load_checkpoint", make)
 
 
-def train_on_cpu_under_torchrun() -> None:
-    """``torchrun … fairseq-train`` without GPUs: one training over all processes, not N that overwrite each other.
+def train_as_one_under_torchrun() -> None:
+    """``torchrun … fairseq-train``: one training over all processes, not N that overwrite each other.
 
-    fairseq reads torchrun's environment only where it sees several CUDA devices. Resuming lets each process read the
-    checkpoint itself, because broadcasting it fails under torch's safe loading.
+    fairseq reads torchrun's environment only where it sees several CUDA devices: not on CPUs, not with a GPU a node.
+    Resuming lets each process read the checkpoint itself, because broadcasting it fails under torch's safe loading.
     """
     from fairseq.distributed import utils as distributed_utils
 
     def make(call_main: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call_main)
         def mended(cfg: Any, main: Callable[..., Any], **kwargs: Any) -> Any:
-            _join_torchrun_on_cpu(cfg)
+            _join_torchrun(cfg)
             if cfg.distributed_training.distributed_world_size > 1:
                 cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True
             return call_main(cfg, main, **kwargs)
@@ -121,7 +121,7 @@ def train_on_cpu_under_torchrun() -> None:
     replace_once(distributed_utils, "call_main", make)
 
 
-def _join_torchrun_on_cpu(cfg: Any) -> None:
+def _join_torchrun(cfg: Any) -> None:
     import torch
 
     torchrun = all(key in os.environ for key in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"))

@@ -160,6 +160,9 @@ def package_catalogues(deb: Path, languages: Sequence[str]) -> dict[str, list[tu
         try:
             with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
                 contents.update(_read_catalogues(archive, languages))
+            # Padding may follow the archive; were it left unread, dpkg-deb would die of the closed pipe.
+            while unpacker.stdout is not None and unpacker.stdout.read(1 << 20):
+                pass
         except tarfile.TarError as error:
             raise UserError(f"{deb}: damaged package ({error}); remove it and run again to fetch it anew") from None
     if unpacker.returncode:
@@ -222,6 +225,11 @@ def run(args: argparse.Namespace) -> None:
     needed = ["dpkg-deb"] if args.no_download else ["dpkg-deb", "apt-get", "apt-cache"]
     if lacking := [tool for tool in needed if shutil.which(tool) is None]:
         raise UserError(f"{', '.join(lacking)} not found: this script needs Debian or a system made from it")
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        if not args.overwrite:
+            raise UserError(f"--out {args.out} is not empty: name another folder, or give --overwrite")
+        if not (args.out / "report.json").is_file():
+            raise UserError(f"--out {args.out} holds no report.json, so it is no corpus made here: name another folder")
     problems = Problems()
     if args.no_download:
         debs = cached_packages(names, args.cache, problems)
@@ -231,9 +239,14 @@ def run(args: argparse.Namespace) -> None:
     rules = CleaningRules(max_characters=args.max_characters)
     builders = {code: CorpusBuilder(code, rules, all_translations=args.all_translations) for code in languages}
     gather(debs, builders, problems)
+    splits = {
+        code: split_pairs(builder.pairs(), valid_size=args.valid_size, test_size=args.test_size, seed=args.seed)
+        for code, builder in builders.items()
+    }
+    for stale in args.out.glob("en-*"):  # else a pair left out this time would stay there, with no line in the report
+        shutil.rmtree(stale)
     sizes: dict[str, dict[str, int]] = {}
-    for code, builder in builders.items():
-        sides = split_pairs(builder.pairs(), valid_size=args.valid_size, test_size=args.test_size, seed=args.seed)
+    for code, sides in splits.items():
         write_split(args.out / f"en-{code}", sides, source="en", target=code)
         sizes[code] = {side: len(pairs) for side, pairs in sides.items()}
         print(f"en-{code}: " + ", ".join(f"{side} {size}" for side, size in sizes[code].items()))
@@ -273,6 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="default: the list beside this script",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a corpus that --out already holds")
     parser.add_argument(
         "--cache", type=Path, default=ROOT / "runs" / "debian-packages", help="where packages are put and kept"
     )

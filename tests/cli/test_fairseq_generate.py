@@ -106,7 +106,8 @@ def test_options_that_one_pass_cannot_follow_are_refused_all_at_once(generate: G
         "--score-reference", "--prefix-size", "1", "--constraints", "--sampling", "--nbest", "5",
         "--diverse-beam-groups", "2", "--match-source-len", expect=1,
     ).error()  # fmt: skip
-    refused = ("score-reference", "prefix-size", "constraints", "sampling", "diverse-beam-groups", "match-source-len")
+    refused = ("score-reference", "prefix-size", "constraints", "sampling", "nbest", "diverse-beam-groups",
+               "match-source-len")  # fmt: skip
     for option in refused:
         assert f"--{option} needs a left-to-right model; leave it out with --task ctc_nat" in message
     assert f"{len(refused)} problems:" in message

@@ -63,6 +63,19 @@ def test_unknown_pair_is_refused():
     assert "no such pair" in done.stderr
 
 
+def test_a_folder_of_somebody_else_is_not_deleted(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = subprocess.run(
+        ["bash", ROOT / "examples/quickstart/run.sh"],
+        env={**os.environ, "OUT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "not the quickstart's" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 @pytest.mark.slow
 def test_the_whole_way_from_text_to_scores(tmp_path):
     settings = {"PAIR": "ro-en", "OUT": str(tmp_path / "run"), "UPDATES": "20", "EVERY": "4", "OMP_NUM_THREADS": "1"}

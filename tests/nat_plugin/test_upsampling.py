@@ -84,6 +84,14 @@ def test_uniform_places_are_the_nearest(row, ratio):
     assert places == [math.floor(i * Fraction(str(ratio)) + Fraction(1, 2)) for i in range(len(row))]
 
 
+def test_ratios_written_with_many_digits_do_not_overflow():
+    """5/3 as a float prints 17 digits; products of these with positions would pass 64 bits."""
+    row = list(range(2, 302))
+    (got,) = unbatch(*insert_masks(*batch([row]), 5 / 3, mask=1000, pad=PAD, max_length=511))
+    assert len(got) == 500
+    assert [t for t, label in enumerate(got) if label != 1000] == [(10 * i + 3) // 6 for i in range(300)]
+
+
 def test_a_row_does_not_depend_on_its_batch():
     together = unbatch(*insert_masks(*batch(ROWS), 2.5, mask=MASK, pad=PAD, max_length=6))
     alone = [unbatch(*insert_masks(*batch([r]), 2.5, mask=MASK, pad=PAD, max_length=6))[0] for r in ROWS]

@@ -14,7 +14,7 @@ from fairseq.models import distributed_fairseq_model
 from fairseq.trainer import Trainer
 
 import nat_plugin
-from plugin_common.compat_trainer import _join_torchrun_on_cpu
+from plugin_common.compat_trainer import _join_torchrun
 from plugin_common.errors import UserError
 from tests.toy import SHAPE, TRAIN, Toy
 
@@ -87,7 +87,7 @@ def test_torchrun_makes_one_training_on_cpus() -> None:
             cfg = convert_namespace_to_omegaconf(parsed(training_options()))
             distributed_utils.infer_init_method(cfg.distributed_training)
             alone = cfg.distributed_training.distributed_world_size
-            _join_torchrun_on_cpu(cfg)
+            _join_torchrun(cfg)
         return alone, cfg.distributed_training
 
     alone, settings = joined()
@@ -96,6 +96,24 @@ def test_torchrun_makes_one_training_on_cpus() -> None:
     assert (settings.distributed_init_method, settings.distributed_backend) == ("env://", "gloo")
     assert settings.distributed_no_spawn
     assert joined(WORLD_SIZE="1", RANK="0")[1].distributed_init_method is None
+
+
+def test_torchrun_with_one_gpu_a_node_is_one_training() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "WORLD_SIZE": "2", "RANK": "1"}.items():
+            patch.setenv(key, value)
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        cfg = convert_namespace_to_omegaconf(parsed(training_options()))
+        cfg.common.cpu = False
+        cfg.distributed_training.distributed_world_size = 1
+        distributed_utils.infer_init_method(cfg.distributed_training)
+        assert cfg.distributed_training.distributed_init_method is None, "fairseq by itself trains alone"
+        _join_torchrun(cfg)
+        distributed_utils.infer_init_method(cfg.distributed_training)
+    settings = cfg.distributed_training
+    assert (settings.distributed_init_method, settings.distributed_world_size) == ("env://", 2)
+    assert (settings.distributed_rank, settings.device_id) == (1, 0)
 
 
 def test_processes_read_the_checkpoint_each_by_itself() -> None:

@@ -112,10 +112,10 @@ def test_from_apt_to_corpora_and_report(repository: Path, tmp_path: Path, capsys
     first = (out / "en-de" / "train.en").read_bytes()
     for deb in repository.glob("*.deb"):
         deb.unlink()
-    assert run(tmp_path, "--packages", str(names)) == 0
+    assert run(tmp_path, "--packages", str(names), "--overwrite") == 0
     assert (out / "en-de" / "train.en").read_bytes() == first
     (tmp_path / "cache" / "tool_1.0-1_all.deb").write_bytes(b"cut")
-    assert run(tmp_path, "--packages", str(names)) == 0
+    assert run(tmp_path, "--packages", str(names), "--overwrite") == 0
     assert "packages not downloaded: 1 (tool)" in capsys.readouterr().out
 
 
@@ -185,6 +185,46 @@ def test_no_apt(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run(tmp_path, "--packages", "tool") == 1
     assert "dpkg-deb, apt-get, apt-cache not found: this script needs Debian" in capsys.readouterr().err
+
+
+def test_padding_after_the_archive_is_no_damage(tmp_path: Path) -> None:
+    """More of it than a pipe holds: dpkg-deb must not find the pipe closed."""
+    deb = make_deb(tmp_path, "padded", catalogues(0, 3, "de"))
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(deb)], check=True, capture_output=True).stdout
+    (parts / "data.tar").write_bytes(data + bytes(1 << 20))
+    control = subprocess.run(["dpkg-deb", "--ctrl-tarfile", str(deb)], check=True, capture_output=True).stdout
+    (parts / "control.tar").write_bytes(control)
+    (parts / "debian-binary").write_text("2.0\n", encoding="utf-8")
+    archive = b"!<arch>\n"
+    for name in ("debian-binary", "control.tar", "data.tar"):
+        content = (parts / name).read_bytes()
+        archive += (
+            f"{name:16}{0:<12}{0:<6}{0:<6}{'100644':8}{len(content):<10}`\n".encode()
+            + content
+            + b"\n" * (len(content) % 2)
+        )
+    deb.write_bytes(archive)
+    assert len(debian_l10n.package_catalogues(deb, ["de"])["de"]) == 1
+
+
+def test_a_filled_folder_is_replaced_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cache").mkdir()
+    make_deb(tmp_path / "cache", "app", catalogues(0, 40, "de", "ro"))
+    options = ["--no-download", "--packages", "app"]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("mine", encoding="utf-8")
+    assert run(tmp_path, *options) == 1
+    assert "is not empty: name another folder, or give --overwrite" in capsys.readouterr().err
+    assert run(tmp_path, *options, "--overwrite") == 1
+    assert "holds no report.json" in capsys.readouterr().err
+    (out / "thesis.tex").unlink()
+    assert run(tmp_path, *options) == 0
+    assert (out / "en-ro").is_dir()
+    assert run(tmp_path, *options, "--pairs", "en-de", "--overwrite") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["en-de", "report.json", "report.md"]
 
 
 def test_the_default_list_names_each_package_once() -> None:

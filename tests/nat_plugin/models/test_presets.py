@@ -126,3 +126,9 @@ def test_only_architectures_of_this_task(new_model: Any, tmp_path: Path) -> None
     _, task = new_model()
     with pytest.raises(UserError, match=r"--task ctc_nat trains the architectures ctc_\*, not transformer"):
         task.build_model(model_config("transformer"))
+
+
+def test_a_folder_given_to_the_tiny_preset_is_not_thrown_away() -> None:
+    assert model_config("ctc_pmlm_tiny").random_init
+    assert not model_config("ctc_pmlm_tiny", "--pmlm", "folder").random_init
+    assert model_config("ctc_pmlm_tiny", "--pmlm", "folder", "--random-init").random_init
