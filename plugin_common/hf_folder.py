@@ -314,17 +314,12 @@ def save_pmlm(
         write_dictionary(made / DICTIONARY_FILE, entries)
         if provenance is not None:
             write_json(made / PROVENANCE_FILE, provenance)
-        _share_like(made / DICTIONARY_FILE, made)
+        for file in made.iterdir():  # safetensors writes for the owner alone; give all the rights that new files get
+            file.chmod((made / DICTIONARY_FILE).stat().st_mode)
         check_pmlm_folder(made)
         _put_in_place(made, path, scratch / "replaced")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _share_like(model: Path, folder: Path) -> None:
-    """Give all files the rights that new files get (safetensors writes them for the owner alone)."""
-    for file in folder.iterdir():
-        file.chmod(model.stat().st_mode)
 
 
 def _put_in_place(made: Path, path: Path, replaced: Path) -> None:
