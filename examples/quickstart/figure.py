@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import torch
 
 VALIDATION = re.compile(r"\| valid \|.*\| loss ([\d.]+).*\| bleu ([\d.]+).*\| num_updates (\d+)")
-BLANK = "·"
+BLANK = "∅"
 
 
 def training_curve(log: Path) -> tuple[list[int], list[float], list[float]]:
@@ -69,14 +69,14 @@ def draw(run: Path, line: str, output: Path) -> None:
     other.set_ylabel("validation loss (bits a target token)", color="tab:gray")
     sentence.set_axis_off()
     sentence.set_title(
-        "One pass: MASKs (M) between the pieces, one label or a blank (·) a position, repeats and blanks dropped"
+        "One pass: MASKs (M) between the pieces, one label or a blank (∅) a position, repeats and blanks dropped"
     )
     width = max(len(source), 1)
     for i, (piece, label) in enumerate(zip(source, labels, strict=True)):
         x = (i + 0.5) / width
         grey = piece == "M"
         sentence.text(
-            x, 0.85, piece, ha="center", va="center", rotation=60, color="0.6" if grey else "black", fontsize=9
+            x, 0.85, piece, ha="center", va="center", rotation=35, color="0.6" if grey else "black", fontsize=9
         )
         sentence.annotate("", (x, 0.42), (x, 0.6), arrowprops={"arrowstyle": "->", "color": "0.7"})
         sentence.text(
@@ -85,7 +85,7 @@ def draw(run: Path, line: str, output: Path) -> None:
             label,
             ha="center",
             va="center",
-            rotation=60,
+            rotation=35,
             color="0.6" if label == BLANK else "tab:blue",
             fontsize=9,
         )
