@@ -18,11 +18,14 @@ setup(
     package_data={"plugin_common": ["py.typed"], "nat_plugin": ["py.typed"]},
     # What the packages import; requirements.lock pins the exact versions that are tested.
     install_requires=[
+        "httpx2>=2",
         "hydra-core>=1.3.2,<1.4",
         "numpy>=2,<3",
         "omegaconf>=2.3,<2.4",
         "sacrebleu>=2.5",
+        "sacremoses>=0.1.1",
         "safetensors>=0.4",
+        "scipy>=1.11",
         "sentencepiece>=0.2",
         "tokenizers>=0.22",
         "torch>=2.9",
