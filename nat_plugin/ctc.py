@@ -40,32 +40,74 @@ def ctc_loss(
         if its target and the blanks between equal neighbours need more positions than there are, or if the target
         contains the blank: loss 0, no gradient, feasible False.
     """
-    batch, width = hidden.shape[:2]
-    targets = _at_least_one_column(targets, blank)
-    real_target = _within(target_lengths, targets.size(1))
-    targets = targets.masked_fill(~real_target, blank)
-    feasible = is_feasible(targets, hidden_lengths, target_lengths)
-    feasible &= ~((targets == blank) & real_target).any(dim=1)
-    if batch == 0 or width == 0:
-        return hidden.sum(dim=(1, 2)).to(torch.promote_types(hidden.dtype, torch.float32)) * 0.0, feasible
+    log_probs = local_log_probs(
+        hidden, weight, bias, targets, hidden_lengths, target_lengths, blank=blank, chunk_rows=chunk_rows
+    )
+    return local_ctc_loss(log_probs, targets, hidden_lengths, target_lengths, blank=blank)
 
-    columns = torch.cat([targets.new_full((batch, 1), blank), targets], dim=1)
+
+def local_log_probs(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    hidden_lengths: Tensor,
+    target_lengths: Tensor,
+    *,
+    blank: int,
+    chunk_rows: int | None = None,
+) -> Tensor:
+    """Natural-log probabilities of the blank and of the sentence's own labels at each position.
+
+    Arguments as in :func:`ctc_loss`.
+
+    Returns:
+        ``[B, T, 1 + L]`` in float32 or better: column 0 is the blank, column j + 1 is ``targets[:, j]`` (the blank's at
+        padding). All are 0 past a row's length and in infeasible rows, where nothing is computed.
+    """
+    batch, width = hidden.shape[:2]
+    feasible = is_feasible(targets, hidden_lengths, target_lengths, blank=blank)
+    labels = targets.masked_fill(~_within(target_lengths, targets.size(1)), blank)
+    columns = torch.cat([labels.new_full((batch, 1), blank), labels], dim=1)
     used = _within(hidden_lengths, width) & feasible[:, None]
     row_of = torch.arange(batch, device=hidden.device)[:, None].expand(batch, width)[used]
     chosen = selected_log_probs(hidden[used], weight, bias, columns[row_of], chunk_rows=chunk_rows)
-    log_probs = chosen.new_zeros(batch, width, columns.size(1)).masked_scatter(used[:, :, None], chosen)
+    return chosen.new_zeros(batch, width, columns.size(1)).masked_scatter(used[:, :, None], chosen)
 
+
+def local_ctc_loss(
+    log_probs: Tensor, targets: Tensor, hidden_lengths: Tensor, target_lengths: Tensor, *, blank: int
+) -> tuple[Tensor, Tensor]:
+    """:func:`ctc_loss` from what :func:`local_log_probs` gave for the same targets, lengths and blank."""
+    batch, width = log_probs.shape[:2]
+    feasible = is_feasible(targets, hidden_lengths, target_lengths, blank=blank)
+    if batch == 0 or width == 0:
+        return log_probs.sum(dim=(1, 2)), feasible
     in_use = feasible & (hidden_lengths > 0)
     loss = F.ctc_loss(
         log_probs.transpose(0, 1),
-        _first_occurrence(targets) + 1,
+        local_labels(targets, target_lengths),
         hidden_lengths.clamp(min=1),
         torch.where(in_use, target_lengths, torch.zeros_like(target_lengths)),
         blank=0,
         reduction="none",
     )
+    used = _within(hidden_lengths, width) & feasible[:, None]
     loss = loss + _true_gradient_term(log_probs, used)
     return torch.where(in_use, loss, torch.zeros_like(loss)), feasible
+
+
+def local_labels(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """``[B, max(L, 1)]``: ``targets`` in the local alphabet, where equal labels of a row share the first one's number.
+
+    0 (the blank) stands at padding.
+    """
+    if targets.size(1) == 0:
+        return targets.new_zeros(targets.size(0), 1)
+    equal = targets[:, :, None] == targets[:, None, :]
+    places = torch.arange(targets.size(1), device=targets.device)
+    first = torch.where(equal, places, targets.size(1)).amin(dim=2)
+    return (first + 1).masked_fill(~_within(target_lengths, targets.size(1)), 0)
 
 
 def _true_gradient_term(log_probs: Tensor, used: Tensor) -> Tensor:
@@ -78,11 +120,12 @@ def _true_gradient_term(log_probs: Tensor, used: Tensor) -> Tensor:
     return (probabilities.detach() - probabilities).sum(dim=(1, 2))
 
 
-def is_feasible(targets: Tensor, hidden_lengths: Tensor, target_lengths: Tensor) -> Tensor:
-    """``[B]`` bool: length + number of equal neighbours (each needs a blank between) <= positions."""
-    equal = targets[:, 1:] == targets[:, :-1]
-    repeats = (equal & _within(target_lengths - 1, equal.size(1))).sum(dim=1)
-    return target_lengths + repeats <= hidden_lengths
+def is_feasible(targets: Tensor, hidden_lengths: Tensor, target_lengths: Tensor, *, blank: int) -> Tensor:
+    """``[B]`` bool: length + equal neighbours (each needs a blank between) <= positions, and no blank in the target."""
+    real = _within(target_lengths, targets.size(1))
+    repeats = ((targets[:, 1:] == targets[:, :-1]) & real[:, 1:]).sum(dim=1)
+    holds_blank = ((targets == blank) & real).any(dim=1)
+    return (target_lengths + repeats <= hidden_lengths) & ~holds_blank
 
 
 def collapse(labels: Tensor, lengths: Tensor, *, blank: int, pad: int) -> tuple[Tensor, Tensor]:
@@ -123,8 +166,7 @@ def viterbi_alignment(
     """
     batch, width, _ = log_probs.shape
     targets = targets.masked_fill(~_within(target_lengths, targets.size(1)), blank)
-    feasible = is_feasible(targets, input_lengths, target_lengths)
-    feasible &= ~((targets == blank) & _within(target_lengths, targets.size(1))).any(dim=1)
+    feasible = is_feasible(targets, input_lengths, target_lengths, blank=blank)
     result = torch.full_like(targets, -1)
     if batch == 0 or width == 0 or targets.size(1) == 0:
         return result
@@ -171,17 +213,6 @@ def _states_of_best_path(
         states[:, t] = state.squeeze(1)
         state = (state - steps[:, t].gather(1, state).long()).clamp(min=0)
     return states
-
-
-def _first_occurrence(targets: Tensor) -> Tensor:
-    """``[B, L]``: for each label the index at which it first stands in its row, so that equal labels stay equal."""
-    places = torch.arange(targets.size(1), device=targets.device)
-    equal = targets[:, :, None] == targets[:, None, :]
-    return torch.where(equal, places, targets.size(1)).amin(dim=2)
-
-
-def _at_least_one_column(targets: Tensor, fill: int) -> Tensor:
-    return targets if targets.size(1) else targets.new_full((targets.size(0), 1), fill)
 
 
 def _within(lengths: Tensor, width: int) -> Tensor:

@@ -62,6 +62,27 @@ class CtcPmlmConfig(FairseqDataclass):
     blank_symbol: ChoiceEnum(["<s>", "<mask>"]) = field(  # type: ignore[valid-type]
         default="<s>", metadata={"help": "the dictionary symbol that serves as the CTC blank"}
     )
+    random_positions: bool = field(
+        default=False,
+        metadata={
+            "help": "in training, let each sentence start at a random position of those that leave it room, so that all "
+            "position embeddings are trained"
+        },
+    )
+    freeze_embeddings: bool = field(
+        default=False,
+        metadata={
+            "help": "keep token, position and type embeddings as they are in the PMLM; where the vocabulary projection "
+            "is tied to the token embeddings, that too"
+        },
+    )
+    freeze_lm_head: bool = field(
+        default=False,
+        metadata={
+            "help": "keep the masked-LM head as it is in the PMLM: dense part, bias and projection; where the "
+            "projection is tied to the token embeddings, these too"
+        },
+    )
     # No options: the task fills in the LM's configuration (JSON) and the dictionary's SHA-256 when training starts, and
     # the checkpoint carries them, so that it needs no folder.
     pmlm_config: Optional[str] = field(default=None, metadata={"help": argparse.SUPPRESS})
@@ -77,6 +98,7 @@ class CtcOutput(NamedTuple):
     bias: Tensor | None  # [V]
     lowered: Tensor  # [] number of sentences whose ratio was lowered to fit the positions
     truncated: Tensor  # [] number of sentences of which even the source did not fit
+    states: Tensor  # [B, T, D] the last layer's states, before the LM head
 
 
 @register_model("ctc_pmlm", dataclass=CtcPmlmConfig)
@@ -90,6 +112,7 @@ class CtcPmlmModel(BaseFairseqModel):
         self.bos, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
         self.blank = dictionary.index(str(cfg.blank_symbol))
         self.upsampler = build_upsampler(cfg, mask=dictionary.index("<mask>"), pad=self.pad)
+        self._freeze()
         if math.ceil(exact_ratio(cfg.upsample_ratio)) > self.max_upsampled:
             raise UserError(
                 f"--upsample-ratio {cfg.upsample_ratio} is too large: the model has {self.max_upsampled} positions for "
@@ -107,6 +130,13 @@ class CtcPmlmModel(BaseFairseqModel):
         config = config_from_json(cfg.pmlm_config)
         set_dropout(config, cfg.dropout, cfg.attention_dropout)
         return cls(cfg, task.target_dictionary, random_masked_lm(config))
+
+    def _freeze(self) -> None:
+        if self.cfg.freeze_embeddings:
+            self.masked_lm.embeddings.requires_grad_(False)
+        if self.cfg.freeze_lm_head:
+            for parameter in self.masked_lm.head_parameters:
+                parameter.requires_grad_(False)
 
     @property
     def max_upsampled(self) -> int:
@@ -127,7 +157,8 @@ class CtcPmlmModel(BaseFairseqModel):
         lowered = (new_lengths < upsampled_lengths(lengths, self.cfg.upsample_ratio)).sum()
         with_bos = torch.cat([upsampled.new_full((len(upsampled), 1), self.bos), upsampled], dim=1)
         real = torch.arange(with_bos.size(1), device=tokens.device)[None, :] <= new_lengths[:, None]
-        hidden = self.masked_lm(with_bos, real)[:, 1:]
+        states = self.masked_lm.states(with_bos, real, self._first_positions(new_lengths))[:, 1:]
+        hidden = self.masked_lm.head(states)
         weight, bias = self.masked_lm.weight, self.masked_lm.bias
         # Views, because DDP's search for unused parameters follows the graph of the outputs and takes a bare parameter
         # among them for one used outside.
@@ -138,7 +169,15 @@ class CtcPmlmModel(BaseFairseqModel):
             None if bias is None else bias.view_as(bias),
             lowered,
             truncated,
+            states,
         )
+
+    def _first_positions(self, lengths: Tensor) -> Tensor | None:
+        """A random start for each sentence (``<s>`` included) in training, where that is wanted."""
+        if not (self.training and self.cfg.random_positions):
+            return None
+        room = self.max_upsampled - lengths + 1
+        return (torch.rand(len(lengths), device=lengths.device) * room).long().clamp(max=self.max_upsampled - lengths)
 
     def logits(self, output: CtcOutput) -> Tensor:
         """``[B, T, V]`` scores before the softmax."""

@@ -47,9 +47,52 @@ class MaskedLm(nn.Module):
         """The longest input that the position embeddings allow."""
         return usable_positions(self.config)
 
-    def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """States ``[B, T, D]`` of ``tokens [B, T]``; ``real [B, T]`` (bool) is False at padding."""
-        return self.lm(input_ids=tokens, attention_mask=real.long()).logits
+    @property
+    def embeddings(self) -> nn.Module:
+        """Token, position and type embeddings with their normalisation."""
+        return self.lm.base_model.embeddings
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The Transformer layers."""
+        body = self.lm.base_model
+        return body.transformer.layer if self.config.model_type == "distilbert" else body.encoder.layer
+
+    @property
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The masked-LM head: dense part, projection (also the embedding where they are tied) and bias."""
+        inside = {id(parameter) for parameter in self.lm.base_model.parameters()}
+        own = [parameter for parameter in self.parameters() if id(parameter) not in inside]
+        return [*own, *([self.lm.get_input_embeddings().weight] if self.tied else [])]
+
+    def forward(self, tokens: Tensor, real: Tensor, first_positions: Tensor | None = None) -> Tensor:
+        """States ``[B, T, D]`` before the projection; arguments as in :meth:`states`."""
+        return self.head(self.states(tokens, real, first_positions))
+
+    def states(self, tokens: Tensor, real: Tensor, first_positions: Tensor | None = None) -> Tensor:
+        """The last layer's states ``[B, T, D]``.
+
+        Args:
+            tokens: ``[B, T]``; real: ``[B, T]`` bool, False at padding, which stands on the right.
+            first_positions: ``[B]`` the position at which each sentence starts, 0 … ``positions`` - its length; None
+                starts all at 0.
+        """
+        ids = None if first_positions is None else self._position_ids(real, first_positions)
+        return self.lm.base_model(input_ids=tokens, attention_mask=real.long(), position_ids=ids).last_hidden_state
+
+    def head(self, states: Tensor) -> Tensor:
+        """The head's dense part: from the last layer's states to those before the projection, ``[…, D]`` both."""
+        if self.config.model_type == "bert":
+            return self.lm.cls(states)
+        if self.config.model_type == "distilbert":
+            return self.lm.vocab_layer_norm(self.lm.activation(self.lm.vocab_transform(states)))
+        return self.lm.lm_head(states)
+
+    def _position_ids(self, real: Tensor, first_positions: Tensor) -> Tensor:
+        """RoBERTa and XLM-R count from behind the pad id and give padding the pad id, the others count from 0."""
+        ids = first_positions[:, None] + torch.arange(real.size(1), device=real.device)
+        offset = _first_position_id(self.config)
+        return (ids + offset).masked_fill(~real, self.config.pad_token_id if offset else 0)
 
 
 def _leave_out(projection: nn.Module, lm: nn.Module) -> None:
@@ -69,8 +112,11 @@ def _leave_out(projection: nn.Module, lm: nn.Module) -> None:
 
 def usable_positions(config: PretrainedConfig) -> int:
     """RoBERTa's and XLM-R's position ids start behind the pad id, so that many positions less are usable."""
-    offset = config.pad_token_id + 1 if config.model_type in ("xlm-roberta", "roberta") else 0
-    return int(config.max_position_embeddings) - offset
+    return int(config.max_position_embeddings) - _first_position_id(config)
+
+
+def _first_position_id(config: PretrainedConfig) -> int:
+    return config.pad_token_id + 1 if config.model_type in ("xlm-roberta", "roberta") else 0
 
 
 def config_from_json(text: str) -> PretrainedConfig:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nat_plugin.ctc import ctc_loss
 from nat_plugin.models.ctc_pmlm import CtcOutput, CtcPmlmConfig
-from nat_plugin.models.masked_lm import MODEL_TYPES
+from nat_plugin.models.masked_lm import MODEL_TYPES, random_masked_lm
 from plugin_common.errors import UserError
 
 BOS, PAD, EOS = 0, 1, 2
@@ -45,6 +45,14 @@ def loss_of(model: Any, output: CtcOutput, targets: Tensor, target_lengths: Tens
     )[0]
 
 
+def listen(model: Any) -> list[dict[str, Tensor]]:
+    """What the LM gets to read, pass by pass."""
+    heard: list[dict[str, Tensor]] = []
+    body = model.masked_lm.lm.base_model
+    body.register_forward_pre_hook(lambda module, inputs, named: heard.append(named), with_kwargs=True)
+    return heard
+
+
 # ---- what goes in and what comes out --------------------------------------------------------------------------------
 
 
@@ -61,13 +69,12 @@ def test_shapes_and_lengths(new_model: NewModel) -> None:
 def test_the_lm_reads_bos_and_the_up_sampled_source_without_eos(new_model: NewModel) -> None:
     model, task = new_model()
     mask = task.src_dict.index("<mask>")
-    seen: list[Any] = []
-    model.masked_lm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    seen = listen(model)
     tokens, lengths = batch(3, 1)
     model(tokens, lengths)
     a, b, c = tokens[0, :3].tolist()
     d = int(tokens[1, 0])
-    read, real = seen[0]
+    read, real = seen[0]["input_ids"], seen[0]["attention_mask"].bool()
     assert read.tolist() == [[BOS, a, mask, b, mask, c, mask], [BOS, d, mask, PAD, PAD, PAD, PAD]]
     assert torch.equal(real, read != PAD)
 
@@ -79,12 +86,11 @@ def test_token_duplication_and_placement_are_options(new_model: NewModel) -> Non
         ({"mask_placement": "left"}, "__ab"),
     ):
         model, task = new_model(**options)
-        seen: list[Tensor] = []
-        model.masked_lm.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
+        seen = listen(model)
         tokens, lengths = batch(2)
         model(tokens, lengths)
         names = {"a": int(tokens[0, 0]), "b": int(tokens[0, 1]), "_": task.src_dict.index("<mask>")}
-        assert seen[0].tolist() == [[BOS, *(names[letter] for letter in expected)]]
+        assert seen[0]["input_ids"].tolist() == [[BOS, *(names[letter] for letter in expected)]]
 
 
 def test_probabilities_are_those_of_the_logits(new_model: NewModel) -> None:
@@ -244,3 +250,70 @@ def test_dropout_options_reach_the_model(new_model: NewModel) -> None:
     assert model.masked_lm.config.hidden_dropout_prob == 0.3
     assert model.masked_lm.config.attention_probs_dropout_prob == 0.2
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.3, 0.2}
+
+
+# ---- the paper's training options -----------------------------------------------------------------------------------
+
+
+@every_family
+def test_random_positions_start_anywhere_that_leaves_room_in_training_only(new_model: NewModel, family: str) -> None:
+    model, _ = new_model(pmlm_type=family, encoder_positions=21, random_positions=True)
+    offset = 2 if family in ("xlm-roberta", "roberta") else 0
+    heard = listen(model)
+    source = batch(*[4] * 300, 10, 9)
+    model.train()(*source)
+    ids, real = heard[0]["position_ids"], heard[0]["attention_mask"].bool()
+    assert (ids[:, 1:] - ids[:, :-1])[real[:, 1:]].eq(1).all(), "positions follow each other"
+    assert set(ids[:300, 0].tolist()) == set(range(offset, offset + 13)), "9 of 21 positions are used: 13 starts"
+    assert ids[300].tolist() == list(range(offset, offset + 21)), "no room to move"
+    assert ids.max() == offset + 20
+    model.eval()(*source)
+    assert heard[1]["position_ids"] is None
+
+
+@every_family
+def test_positions_from_0_are_the_models_own(new_model: NewModel, family: str) -> None:
+    model = spread_out(new_model(pmlm_type=family)[0])
+    tokens, real = (
+        torch.tensor([[BOS, 5, 6, 7], [BOS, 8, PAD, PAD]]),
+        torch.tensor([[True] * 4, [True] * 2 + [False] * 2]),
+    )
+    as_ever = model.masked_lm.states(tokens, real)
+    given = model.masked_lm.states(tokens, real, torch.tensor([0, 0]))
+    torch.testing.assert_close(given[real], as_ever[real], rtol=0, atol=0)
+    moved = model.masked_lm.states(tokens, real, torch.tensor([3, 0]))
+    assert not torch.allclose(moved[0], as_ever[0])
+    torch.testing.assert_close(moved[1, :2], as_ever[1, :2], rtol=0, atol=1e-12)
+
+
+def trained_parameters(model: Any) -> set[str]:
+    """What one step of training changes."""
+    tokens, lengths = batch(4, 3)
+    loss_of(model.train(), model(tokens, lengths), tokens[:, :2], torch.tensor([2, 2])).sum().backward()
+    return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+@every_family
+def test_frozen_parts_get_no_gradient(new_model: NewModel, family: str) -> None:
+    everything = trained_parameters(new_model(pmlm_type=family)[0])
+    without_embeddings = trained_parameters(new_model(pmlm_type=family, freeze_embeddings=True)[0])
+    assert {name for name in everything if ".embeddings." in name} == everything - without_embeddings
+    without_head = everything - trained_parameters(new_model(pmlm_type=family, freeze_lm_head=True)[0])
+    assert {name for name in without_head if ".embeddings." in name} == {
+        name for name in everything if "word_embeddings.weight" in name
+    }, "the projection is tied to the token embeddings"
+    assert not any("layer." in name for name in without_head)
+    assert len(without_head) == 6, "embeddings, bias, dense and norm with weight and bias each"
+
+
+@every_family
+def test_an_untied_projection_is_frozen_with_the_head_alone(new_model: NewModel, family: str) -> None:
+    model, _ = new_model(pmlm_type=family)
+    config = model.masked_lm.config
+    config.tie_word_embeddings = False
+    lm = random_masked_lm(config)
+    assert not lm.tied
+    head = {id(parameter) for parameter in lm.head_parameters}
+    assert id(lm.weight) in head
+    assert id(lm.bias) in head
+    assert not head & {id(parameter) for parameter in lm.embeddings.parameters()}
