@@ -12,6 +12,7 @@ _COMPONENTS = (
     "nat_plugin.models.ctc_pmlm",
     "nat_plugin.models.presets",
     "nat_plugin.criterions.ctc_nat_loss",
+    "nat_plugin.criterions.embedding_distillation",
     "nat_plugin.tasks.ctc_nat",
     "nat_plugin.pmlm.fairseq_bpe",
 )

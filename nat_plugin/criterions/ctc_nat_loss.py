@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
@@ -11,12 +11,23 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor, nn
 
-from nat_plugin.ctc import ctc_loss
+from nat_plugin.ctc import local_ctc_loss, local_log_probs
 from nat_plugin.models.ctc_pmlm import CtcOutput
 from nat_plugin.upsampling import strip_last
 
 # Counts that are added up over batches, workers and accumulated gradients.
 _COUNTS = ("ntokens", "nsentences", "sample_size", "infeasible", "infeasible_tokens", "lowered", "truncated")
+
+
+class Scored(NamedTuple):
+    """A batch of B sentences after the model's pass; T positions, L target tokens."""
+
+    output: CtcOutput
+    targets: Tensor  # [B, L] without </s>
+    target_lengths: Tensor  # [B]
+    log_probs: Tensor  # [B, T, 1 + L] of blank and own labels, see nat_plugin.ctc.local_log_probs
+    loss: Tensor  # [B] CTC, nats
+    feasible: Tensor  # [B] bool
 
 
 @dataclass
@@ -51,16 +62,18 @@ class CtcNatLoss(FairseqCriterion):
 
     def forward(self, model: nn.Module, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, Any, dict]:
         """``(loss [], sample_size, logging_output)``; with ``reduce=False`` the loss is ``[B]``."""
-        output: CtcOutput = model(**sample["net_input"])
-        loss, log = self.ctc(output, sample, model.blank)
-        return (loss.sum() if reduce else loss), log["sample_size"], log
+        scored = self.score(model, sample)
+        log = self.log(scored)
+        return (scored.loss.sum() if reduce else scored.loss), log["sample_size"], log
 
-    def ctc(self, output: CtcOutput, sample: dict[str, Any], blank: Any) -> tuple[Tensor, dict[str, Any]]:
-        """``(loss [B] in nats, logging output)``."""
+    def score(self, model: Any, sample: dict[str, Any]) -> Scored:
+        """One pass of the model and its CTC loss."""
+        output: CtcOutput = model(**sample["net_input"])
         targets, lengths = strip_last(
             sample["target"], sample["target"].ne(self.pad).sum(dim=1), symbol=self.eos, pad=self.pad
         )
-        loss, feasible = ctc_loss(
+        blank = model.blank
+        log_probs = local_log_probs(
             output.hidden,
             output.weight,
             output.bias,
@@ -70,18 +83,23 @@ class CtcNatLoss(FairseqCriterion):
             blank=blank,
             chunk_rows=self.chunk_rows,
         )
+        loss, feasible = local_ctc_loss(log_probs, targets, output.lengths, lengths, blank=blank)
+        return Scored(output, targets, lengths, log_probs, loss, feasible)
+
+    def log(self, scored: Scored) -> dict[str, Any]:
+        """Sums over the batch."""
+        feasible, lengths = scored.feasible, scored.target_lengths
         tokens, sentences = (lengths * feasible).sum(), feasible.sum()
-        log = {
-            "loss": loss.detach().sum(),
+        return {
+            "loss": scored.loss.detach().sum(),
             "ntokens": tokens,
-            "nsentences": torch.tensor(len(feasible), device=loss.device),
+            "nsentences": torch.tensor(len(feasible), device=scored.loss.device),
             "sample_size": sentences if self.sentence_avg else tokens,
             "infeasible": len(feasible) - sentences,
             "infeasible_tokens": (lengths * ~feasible).sum(),
-            "lowered": output.lowered,
-            "truncated": output.truncated,
+            "lowered": scored.output.lowered,
+            "truncated": scored.output.truncated,
         }
-        return loss, log
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:

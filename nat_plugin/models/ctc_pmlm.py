@@ -65,8 +65,8 @@ class CtcPmlmConfig(FairseqDataclass):
     random_positions: bool = field(
         default=False,
         metadata={
-            "help": "in training, let each sentence start at a random position of those that leave it room, so that all "
-            "position embeddings are trained"
+            "help": "in training, let each sentence start at a random one of the positions that leave it room, so that "
+            "all position embeddings are trained"
         },
     )
     freeze_embeddings: bool = field(

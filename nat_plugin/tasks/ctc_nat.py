@@ -67,6 +67,7 @@ class CtcNatTask(TranslationTask):
     def __init__(self, cfg: CtcNatConfig, src_dict: Any, tgt_dict: Any) -> None:
         super().__init__(cfg, src_dict, tgt_dict)
         self._models: list[Any] = []
+        self.new_model: Any = None
         self._targets_are_scored = False
         self._interactive_lines = 0
         self._detokenizer: PieceTokenizer | None = None
@@ -97,6 +98,8 @@ class CtcNatTask(TranslationTask):
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint and cfg.pmlm is not None and not cfg.random_init:
             load_weights(model.masked_lm, cfg.pmlm)
+        if not from_checkpoint:
+            self.new_model = model
         self._models.append(model)
         return model
 
@@ -205,7 +208,11 @@ class CtcNatTask(TranslationTask):
         update_num: int,
         ignore_grad: bool = False,
     ) -> tuple[Tensor, Any, dict[str, Any]]:
-        """As fairseq's; the stand-in for a batch that a process lacks at an epoch's end counts for nothing."""
+        """As fairseq's; tells the criterion how many updates are done; the stand-in for a batch that a process lacks
+        at an epoch's end counts for nothing.
+        """
+        if hasattr(criterion, "set_num_updates"):
+            criterion.set_num_updates(update_num)
         loss, sample_size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         if ignore_grad:
             sample_size, log = 0 * sample_size, {name: 0 * value for name, value in log.items()}

@@ -69,10 +69,21 @@ def configuration_json(cfg: Any, symbols: Sequence[str]) -> str:
         )
     if cfg.pmlm is None:
         return config_to_json(_config_by_shape(cfg, len(symbols)))
-    config = _config_of_source(cfg.pmlm)
+    config = _config_of_source(cfg.pmlm, "--pmlm")
     _check_preset_shape(cfg, config)
-    _check_rows(cfg.pmlm, config, symbols)
+    _check_rows(cfg.pmlm, config, symbols, "--pmlm")
     return config_to_json(config)
+
+
+def checked_config(pmlm: str, symbols: Sequence[str], *, option: str) -> Any:
+    """The configuration of a PMLM folder (or name on the hub) whose rows are the dictionary's.
+
+    Raises:
+        UserError: a folder that is broken or foreign, or whose rows are others; ``option`` is named.
+    """
+    config = _config_of_source(pmlm, option)
+    _check_rows(pmlm, config, symbols, option)
+    return config
 
 
 def load_weights(masked_lm: nn.Module, pmlm: str) -> None:
@@ -103,19 +114,19 @@ def _config_by_shape(cfg: Any, vocab_size: int) -> Any:
     )
 
 
-def _config_of_source(pmlm: str) -> Any:
+def _config_of_source(pmlm: str, option: str) -> Any:
     if Path(pmlm).is_dir():
         hf_folder.check_pmlm_folder(pmlm)
         return hf_folder.read_config(pmlm)
     if hf_folder.looks_like_path(pmlm):
-        raise UserError(f"--pmlm {pmlm}: no such folder; {hf_folder.MAKE_IT}")
+        raise UserError(f"{option} {pmlm}: no such folder; {hf_folder.MAKE_IT}")
     with hf_folder.quiet_transformers():
         from transformers import AutoConfig
 
         try:
             return AutoConfig.from_pretrained(pmlm, trust_remote_code=False)
         except Exception as error:
-            raise hf_folder.explain_source_error(f"--pmlm {pmlm}", error) from error
+            raise hf_folder.explain_source_error(f"{option} {pmlm}", error) from error
 
 
 def _check_preset_shape(cfg: Any, config: Any) -> None:
@@ -138,36 +149,40 @@ def _check_preset_shape(cfg: Any, config: Any) -> None:
     )
 
 
-def _check_rows(pmlm: str, config: Any, symbols: Sequence[str]) -> None:
+def _check_rows(pmlm: str, config: Any, symbols: Sequence[str], option: str) -> None:
+    named = f"{option} {pmlm}"
     if config.model_type not in MODEL_TYPES:
-        raise UserError(f"--pmlm {pmlm}: architecture {config.model_type} is not one of {', '.join(MODEL_TYPES)}")
+        raise UserError(f"{named}: architecture {config.model_type} is not one of {', '.join(MODEL_TYPES)}")
     dict_file = Path(pmlm) / "dict.txt"
     if dict_file.is_file():
-        _check_same_symbols(pmlm, _symbols_of(dict_file), symbols)
+        _check_same_symbols(pmlm, _symbols_of(dict_file), symbols, option)
     elif config.vocab_size != len(symbols):
         raise UserError(
-            f"--pmlm {pmlm} has {config.vocab_size} rows, the dictionary of data-bin {len(symbols)} symbols; "
+            f"{named} has {config.vocab_size} rows, the dictionary of data-bin {len(symbols)} symbols; "
             f"run `nat prepare-pmlm --pmlm {pmlm} …` and use the folder that it writes, for its dict.txt too"
         )
     elif config.model_type in ("bert", "distilbert"):
         raise UserError(
-            f"--pmlm {pmlm}: the rows of a {config.model_type} model do not stand in a fairseq dictionary's order; "
+            f"{named}: the rows of a {config.model_type} model do not stand in a fairseq dictionary's order; "
             f"run `nat prepare-pmlm --no-prune --pmlm {pmlm} …` and use the folder that it writes"
         )
 
 
-def _check_same_symbols(pmlm: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
-    if len(theirs) != len(ours) or list(theirs) != list(ours):
-        row = next(
-            (i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours))
-        )
-        there = theirs[row] if row < len(theirs) else "nothing"
-        here = ours[row] if row < len(ours) else "nothing"
-        raise UserError(
-            f"--pmlm {pmlm}: its dict.txt ({len(theirs)} symbols) is not the dictionary of data-bin ({len(ours)} "
-            f"symbols): the first difference is at row {row}, '{there}' there and '{here}' in data-bin; preprocess "
-            f"with `--srcdict {pmlm}/dict.txt --tgtdict {pmlm}/dict.txt`"
-        )
+def _check_same_symbols(pmlm: str, theirs: Sequence[str], ours: Sequence[str], option: str) -> None:
+    if list(theirs) == list(ours):
+        return
+    row = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours)))
+    there = theirs[row] if row < len(theirs) else "nothing"
+    here = ours[row] if row < len(ours) else "nothing"
+    advice = (
+        "give a folder of the same vocabulary, usually the one that --pmlm names"
+        if option == "--teacher"
+        else f"preprocess with `--srcdict {pmlm}/dict.txt --tgtdict {pmlm}/dict.txt`"
+    )
+    raise UserError(
+        f"{option} {pmlm}: its dict.txt ({len(theirs)} symbols) is not the dictionary of data-bin ({len(ours)} "
+        f"symbols): the first difference is at row {row}, '{there}' there and '{here}' in data-bin; {advice}"
+    )
 
 
 def _symbols_of(dict_file: Path) -> list[str]:
