@@ -15,6 +15,10 @@ COMMANDS = {
     "prepare-pmlm": "nat_plugin.pmlm.prepare_command",
     "tokenize": "nat_plugin.pmlm.tokenize_command",
     "average": "nat_plugin.average_command",
+    "download": "nat_plugin.data.download_command",
+    "distill": "nat_plugin.data.distill_command",
+    "plot-log": "nat_plugin.figures.curves_command",
+    "align-plot": "nat_plugin.figures.align_plot_command",
 }
 
 

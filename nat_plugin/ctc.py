@@ -183,6 +183,25 @@ def viterbi_alignment(
     return torch.where(first < width, first, result)
 
 
+def viterbi_path(
+    log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, *, blank: int
+) -> Tensor:
+    """What the most probable CTC path of a target emits at each position; arguments as in :func:`viterbi_alignment`.
+
+    Returns:
+        ``[B, T]`` int64: which token of the target (from 0); -1 for the blank, past a row's length and in infeasible
+        rows.
+    """
+    batch, width, _ = log_probs.shape
+    feasible = is_feasible(targets, input_lengths, target_lengths, blank=blank)
+    if batch == 0 or width == 0 or targets.size(1) == 0:
+        return torch.full((batch, width), -1, dtype=torch.int64, device=log_probs.device)
+    targets = targets.masked_fill(~_within(target_lengths, targets.size(1)), blank)
+    states = _states_of_best_path(log_probs, targets, input_lengths, target_lengths, blank)
+    emits = (states % 2 == 1) & _within(input_lengths, width) & feasible[:, None]
+    return torch.where(emits, states // 2, -1)
+
+
 def _states_of_best_path(
     log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
 ) -> Tensor:

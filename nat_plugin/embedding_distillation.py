@@ -5,7 +5,6 @@ state at the position that an alignment gives the token (arXiv 2306.06345, secti
 positions, L target tokens, D width, V symbols; lengths are int64 tensors and everything is right-padded.
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -30,7 +29,7 @@ def align(
     """The position that stands for each target token.
 
     ``argmax`` (the paper's): where the student gives the token its highest probability, each token for itself.
-    ``viterbi``: on the best CTC path, of the positions that emit the token, the one where it is most probable: positions
+    ``viterbi``: of the positions at which the best CTC path emits the token, the one where it is most probable; positions
     rise with the tokens. ``assignment``: the one-to-one choice of positions with the highest total log-probability.
 
     Args:
@@ -130,11 +129,6 @@ def _kl_block(hidden: Tensor, weight: Tensor, bias: Tensor | None, teacher: Proj
         goal = _wide(F.linear(*teacher)).log_softmax(dim=-1)
     ours = _wide(F.linear(hidden, weight, bias)).log_softmax(dim=-1)
     return F.kl_div(ours, goal, reduction="none", log_target=True).sum(dim=-1)
-
-
-def paper_start(max_update: int) -> int:
-    """The update at which the paper starts to distil: three quarters of the way (75,000 of 100,000)."""
-    return math.ceil(0.75 * max_update)
 
 
 def _wide(states: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ example:
 """
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,16 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-VALIDATION = re.compile(r"\| valid \|.*\| loss ([\d.]+).*\| bleu ([\d.]+).*\| num_updates (\d+)")
-BLANK = "∅"
+from nat_plugin.figures.alignment import BLANK, MASK
+from nat_plugin.figures.training_log import read_training_log
+from plugin_common.quiet_logging import warnings_only
 
 
 def training_curve(log: Path) -> tuple[list[int], list[float], list[float]]:
     """``(updates, validation BLEU, validation loss in bits a token)`` from a fairseq log."""
-    found = VALIDATION.findall(log.read_text(encoding="utf-8"))
-    return [int(u) for _, _, u in found], [float(b) for _, b, _ in found], [float(x) for x, _, _ in found]
+    statistics = read_training_log(log)
+    updates, bleu = statistics.series("valid", "bleu")
+    return updates, bleu, statistics.series("valid", "loss").values
 
 
 def one_pass(run: Path, line: str) -> tuple[list[str], list[str], str]:
@@ -50,7 +51,7 @@ def one_pass(run: Path, line: str) -> tuple[list[str], list[str], str]:
     )
     translation = tokenizer.decode(dictionary.string(hypothesis[0][0]["tokens"]))
     return (
-        ["M" if dictionary[i] == "<mask>" else dictionary[i] for i in places[0].tolist()],
+        [MASK if dictionary[i] == "<mask>" else dictionary[i] for i in places[0].tolist()],
         [BLANK if i == model.blank else dictionary[i] for i in labels],
         translation,
     )
@@ -74,7 +75,7 @@ def draw(run: Path, line: str, output: Path) -> None:
     width = max(len(source), 1)
     for i, (piece, label) in enumerate(zip(source, labels, strict=True)):
         x = (i + 0.5) / width
-        grey = piece == "M"
+        grey = piece == MASK
         sentence.text(
             x, 0.85, piece, ha="center", va="center", rotation=35, color="0.6" if grey else "black", fontsize=9
         )
@@ -101,7 +102,8 @@ def main() -> None:
     parser.add_argument("--line", required=True, help="a line in the source language")
     parser.add_argument("--output", type=Path, required=True, help="PNG or SVG file to write")
     args = parser.parse_args()
-    draw(args.run, args.line, args.output)
+    with warnings_only("fairseq", "matplotlib", "PIL"):
+        draw(args.run, args.line, args.output)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.quickstart import report, watch
+from examples.quickstart import figure, report, watch
 
 ROOT = Path(__file__).resolve().parents[2]
 VALID_LINE = (
@@ -21,6 +21,12 @@ VALID_LINE = (
 def test_watch_shows_validations_only():
     assert watch.summary(VALID_LINE) == "  update   486: validation loss   7.28 bits a token, BLEU 14.34"
     assert watch.summary(VALID_LINE.replace("valid on", "train on")) is None
+
+
+def test_the_figure_reads_the_log(tmp_path):
+    log = tmp_path / "train.log"
+    log.write_text(f"{VALID_LINE}\n{VALID_LINE.replace('486', '500').replace('14.34', '15')}\n", encoding="utf-8")
+    assert figure.training_curve(log) == ([486, 500], [14.34, 15.0], [7.275, 7.275])
 
 
 @pytest.mark.parametrize(("last_line", "status"), [("| done training in 3.0 seconds", 0), ("Traceback", 1)])

@@ -1,0 +1,1 @@
+"""Figures: training curves and alignments. Drawing needs matplotlib, which is imported only then."""
