@@ -4,9 +4,12 @@ T positions each emit one label or the blank; repeats are merged, then blanks dr
 logarithms; lengths are int64 tensors and everything is right-padded.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from plugin_common.selected_log_probs import selected_log_probs
 
@@ -84,17 +87,42 @@ def local_ctc_loss(
     if batch == 0 or width == 0:
         return log_probs.sum(dim=(1, 2)), feasible
     in_use = feasible & (hidden_lengths > 0)
-    loss = F.ctc_loss(
-        log_probs.transpose(0, 1),
+    loss = _CtcOfChosen.apply(
+        log_probs,
         local_labels(targets, target_lengths),
         hidden_lengths.clamp(min=1),
         torch.where(in_use, target_lengths, torch.zeros_like(target_lengths)),
-        blank=0,
-        reduction="none",
     )
-    used = _within(hidden_lengths, width) & feasible[:, None]
-    loss = loss + _true_gradient_term(log_probs, used)
     return torch.where(in_use, loss, torch.zeros_like(loss)), feasible
+
+
+class _CtcOfChosen(torch.autograd.Function):
+    """``F.ctc_loss`` ``[B]`` of ``log_probs [B, T, 1 + L]`` that are a choice of a log-softmax's columns; blank 0.
+
+    Its gradient is minus the posterior probability of each label at each position. ``F.ctc_loss`` hands back
+    ``p - posterior``: right only behind a log-softmax over all columns, where the extra ``p`` cancels. The posterior is
+    small and is taken right away. It sums to 1 at each position, which its rounding errors (those of a log-likelihood
+    of hundreds of nats) would hide from :func:`selected_log_probs`, so that they are divided out.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_probs: Tensor, labels: Tensor, input_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        with torch.set_grad_enabled(wanted):
+            leaf = log_probs.detach().requires_grad_(wanted)
+            loss = F.ctc_loss(leaf.transpose(0, 1), labels, input_lengths, target_lengths, blank=0, reduction="none")
+            gradient = torch.autograd.grad(loss.sum(), leaf)[0] if wanted else None
+        if gradient is not None:
+            real = _within(input_lengths, log_probs.size(1))[:, :, None]
+            posterior = torch.where(real, log_probs.exp() - gradient, 0.0).clamp_(min=0.0)
+            ctx.save_for_backward(posterior.div_(torch.where(real, posterior.sum(dim=2, keepdim=True), 1.0)))
+        return loss.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (posterior,) = ctx.saved_tensors
+        return posterior * -grad[:, None, None], None, None, None
 
 
 def local_labels(targets: Tensor, target_lengths: Tensor) -> Tensor:
@@ -108,16 +136,6 @@ def local_labels(targets: Tensor, target_lengths: Tensor) -> Tensor:
     places = torch.arange(targets.size(1), device=targets.device)
     first = torch.where(equal, places, targets.size(1)).amin(dim=2)
     return (first + 1).masked_fill(~_within(target_lengths, targets.size(1)), 0)
-
-
-def _true_gradient_term(log_probs: Tensor, used: Tensor) -> Tensor:
-    """``[B]`` zeros whose gradient is ``-p``.
-
-    ``F.ctc_loss`` hands back ``p - posterior`` as the gradient with respect to log-probabilities: right only behind a
-    log-softmax over all columns, where the extra ``p`` cancels. Over a few chosen columns it must be taken off.
-    """
-    probabilities = log_probs.exp().masked_fill(~used[:, :, None], 0.0)
-    return (probabilities.detach() - probabilities).sum(dim=(1, 2))
 
 
 def is_feasible(targets: Tensor, hidden_lengths: Tensor, target_lengths: Tensor, *, blank: int) -> Tensor:
