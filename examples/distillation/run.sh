@@ -6,7 +6,7 @@
 #   PMLM=NAME       a pretrained masked LM (folder or name on the hub), pruned to the corpus
 #   PAIR=de-en      direction; LINES=40000 training pairs drawn by a fixed rule; RATIO=2
 #   UPDATES=600     of each training; START=450 updates without distillation; EVERY=50 updates it validates; SEED=1
-#   OPTIONS='…'     further options of both trainings; DISTILL='…' of the distilled one
+#   OPTIONS='…'     further options of both trainings; DISTILL='…' of the distilled one; SCORE='-lc' for sacrebleu (an uncased LM)
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
@@ -16,6 +16,7 @@ OUT=${OUT:-$ROOT/runs/distillation-$PAIR}
 LINES=${LINES:-40000} RATIO=${RATIO:-2} UPDATES=${UPDATES:-600} START=${START:-450} EVERY=${EVERY:-50} SEED=${SEED:-1}
 read -ra OPTIONS <<< "${OPTIONS:-}"
 read -ra DISTILL <<< "${DISTILL:-}"
+read -ra SCORE <<< "${SCORE:---force}"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 NAT=(--user-dir "$ROOT/nat_plugin" --task ctc_nat)
 STOP=$((START - 3)) END=$((START + 5)) # of the resumed training
@@ -58,16 +59,15 @@ train() { # train NAME UPDATES OPTION…
         --lr-scheduler inverse_sqrt --warmup-updates 100 --max-tokens 3000 --num-workers 0 --seed "$SEED" \
         --max-update "$updates" --validate-interval 100000 --validate-interval-updates "$EVERY" \
         --eval-bleu --pmlm-tokenizer "$OUT/pmlm" --best-checkpoint-metric bleu --maximize-best-checkpoint-metric \
-        --save-interval-updates "$EVERY" --keep-interval-updates 1 --keep-best-checkpoints 5 --no-epoch-checkpoints \
+        --save-interval-updates "$EVERY" --keep-interval-updates 1 --no-epoch-checkpoints \
         --save-dir "$OUT/$name" --log-format simple --log-interval 10 "$@" ${OPTIONS[@]+"${OPTIONS[@]}"}
 }
 
-score() { # score NAME: the best five averaged, on the test set
-    nat average "$OUT/$1" --best 5 --metric bleu --output "$OUT/$1.pt"
-    fairseq-generate "$OUT/data-bin" "${NAT[@]}" --path "$OUT/$1.pt" --gen-subset test --max-tokens 4000 --cpu \
+score() { # score NAME: its best checkpoint on the test set (averaging comes into its own when a training has converged)
+    fairseq-generate "$OUT/data-bin" "${NAT[@]}" --path "$OUT/$1/checkpoint_best.pt" --gen-subset test --max-tokens 4000 --cpu \
         --bpe pmlm --pmlm-tokenizer "$OUT/pmlm" --scoring sacrebleu > "$OUT/$1.test"
     grep -P '^D-' "$OUT/$1.test" | sort -V | cut -f3 > "$OUT/$1.hypotheses"
-    sacrebleu "$OUT/text/test.$TGT" -i "$OUT/$1.hypotheses" -m bleu chrf -f text
+    sacrebleu "$OUT/text/test.$TGT" -i "$OUT/$1.hypotheses" -m bleu chrf -f text "${SCORE[@]}"
 }
 
 DISTILLATION=(--criterion embedding_distillation --distill-start-update "$START" ${DISTILL[@]+"${DISTILL[@]}"})
