@@ -29,8 +29,8 @@ def align(
     """The position that stands for each target token.
 
     ``argmax`` (the paper's): where the student gives the token its highest probability, each token for itself.
-    ``viterbi``: of the positions at which the best CTC path emits the token, the one where it is most probable; positions
-    rise with the tokens. ``assignment``: the one-to-one choice of positions with the highest total log-probability.
+    ``viterbi``: of the positions at which the best CTC path emits the token, the most probable; positions rise with the
+    tokens. ``assignment``: the one-to-one choice of positions with the highest total log-probability.
 
     Args:
         log_probs: ``[B, T, 1 + L]`` of :func:`nat_plugin.ctc.local_log_probs`; column j + 1 belongs to target j.

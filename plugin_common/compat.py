@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from plugin_common.compat_interactive import read_interactive_lines_exactly
+from plugin_common.compat_precision import save_master_weights
 from plugin_common.compat_trainer import (
     explain_foreign_checkpoints,
     explain_fp16_overflow_on_cpu,
@@ -42,6 +43,7 @@ def apply() -> None:
     mend_the_argument_parser()
     explain_fp16_overflow_on_cpu()
     put_empty_batches_first()
+    save_master_weights()
     explain_foreign_checkpoints()
     train_as_one_under_torchrun()
     wrap_cpu_models_in_ddp()

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from nat_plugin.ctc import local_ctc_loss, local_log_probs
 from nat_plugin.models.ctc_pmlm import CtcOutput
 from nat_plugin.upsampling import strip_last
+from plugin_common.errors import UserError
+from plugin_common.selected_log_probs import automatic_chunk_rows
 
 # Counts that are added up over batches, workers and accumulated gradients.
 _COUNTS = ("ntokens", "nsentences", "sample_size", "infeasible", "infeasible_tokens", "lowered", "truncated")
@@ -36,10 +38,10 @@ class CtcNatLossConfig(FairseqDataclass):
 
     sentence_avg: bool = II("optimization.sentence_avg")
     ctc_chunk_rows: int = field(
-        default=0,
+        default=-1,
         metadata={
-            "help": "0: keep the logits for the backward pass (faster); N: recompute them in blocks of N positions "
-            "(less memory, for large vocabularies)"
+            "help": "-1: what is fast and small for each batch; 0: keep the logits of all positions for the backward "
+            "pass; N: work in blocks of N positions, the least memory (see docs/user-guide/benchmarks.md)"
         },
     )
 
@@ -57,7 +59,9 @@ class CtcNatLoss(FairseqCriterion):
     def __init__(self, task: Any, sentence_avg: bool, ctc_chunk_rows: int) -> None:
         super().__init__(task)
         self.sentence_avg = sentence_avg
-        self.chunk_rows = ctc_chunk_rows if ctc_chunk_rows > 0 else None
+        if ctc_chunk_rows < -1:
+            raise UserError(f"--ctc-chunk-rows {ctc_chunk_rows}: expected -1, 0 or a number of positions")
+        self.ctc_chunk_rows = ctc_chunk_rows
         self.pad, self.eos = task.target_dictionary.pad(), task.target_dictionary.eos()
 
     def forward(self, model: nn.Module, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, Any, dict]:
@@ -81,10 +85,16 @@ class CtcNatLoss(FairseqCriterion):
             output.lengths,
             lengths,
             blank=blank,
-            chunk_rows=self.chunk_rows,
+            chunk_rows=self.chunk_rows(output),
         )
         loss, feasible = local_ctc_loss(log_probs, targets, output.lengths, lengths, blank=blank)
         return Scored(output, targets, lengths, log_probs, loss, feasible)
+
+    def chunk_rows(self, output: CtcOutput) -> int | None:
+        """What ``--ctc-chunk-rows`` means for this batch, as :func:`nat_plugin.ctc.ctc_loss` takes it."""
+        if self.ctc_chunk_rows >= 0:
+            return self.ctc_chunk_rows or None
+        return automatic_chunk_rows(output.hidden.shape[:2].numel(), output.weight, output.hidden.dtype)
 
     def log(self, scored: Scored) -> dict[str, Any]:
         """Sums over the batch."""

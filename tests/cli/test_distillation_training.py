@@ -119,11 +119,19 @@ def test_the_teacher_sleeps_until_the_start_update(run: Runner, pieces: Pieces, 
     assert difference(tmp_path / "late", tmp_path / "four") > 0
 
 
-@pytest.mark.parametrize("stop", [3, 4, 5])
+@pytest.mark.parametrize(
+    ("stop", "precision"),
+    [
+        (3, ()),
+        (4, ("--bf16",)),
+        (4, ("--memory-efficient-bf16",)),
+        (5, ("--fp16", "--fp16-init-scale", "1", "--fp16-no-flatten-grads")),
+    ],
+)
 def test_stopping_around_the_start_changes_no_bit(
-    run: Runner, pieces: Pieces, pmlm: Path, tmp_path: Path, stop: int
+    run: Runner, pieces: Pieces, pmlm: Path, tmp_path: Path, stop: int, precision: tuple[str, ...]
 ) -> None:
-    words = ("--distill-start-update", "4", "--max-tokens", "300", "--random-positions")
+    words = ("--distill-start-update", "4", "--max-tokens", "300", "--random-positions", *precision)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     train(run, pieces, pmlm, whole, *words, "--max-update", "8")
     train(run, pieces, pmlm, halves, *words, "--max-update", str(stop))

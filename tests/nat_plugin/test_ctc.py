@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nat_plugin.ctc import collapse, ctc_loss, emitting_positions, viterbi_alignment
+from plugin_common import selected_log_probs as selected_log_probs_module
 
 BLANK, PAD = 0, 1
 
@@ -75,6 +76,23 @@ def test_loss_and_gradients_are_those_of_the_dense_ctc(chunk_rows):
         torch.autograd.grad(ours.sum(), inputs), torch.autograd.grad(dense.sum(), inputs), strict=True
     ):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9)
+
+
+def test_long_sentences_in_fp32_need_no_block_twice(monkeypatch):
+    """A posterior's rounding errors, large after hundreds of positions, must not look like differing totals."""
+    hidden, weight, bias, targets = make(2, 300, 5, 40, 120, dtype=torch.float32)
+    monkeypatch.setattr(selected_log_probs_module, "_scaled_rest_", None)
+    lengths = torch.tensor([300, 280]), torch.tensor([120, 100])
+    loss, feasible = ctc_loss(hidden, weight, bias, targets, *lengths, blank=BLANK, chunk_rows=64)
+    assert feasible.all()
+    (loss.sum() * 3).backward()
+    exact = [t.detach().double().requires_grad_() for t in (hidden, weight, bias)]
+    log_probs = (exact[0] @ exact[1].t() + exact[2]).log_softmax(-1).transpose(0, 1)
+    (F.ctc_loss(log_probs, targets, *lengths, blank=BLANK, reduction="sum") * 3).backward()
+    for mine, theirs in zip((hidden, weight, bias), exact, strict=True):
+        torch.testing.assert_close(
+            mine.grad.double(), theirs.grad, rtol=1e-3, atol=1e-4 * theirs.grad.abs().max().item()
+        )
 
 
 def test_gradcheck():

@@ -1,0 +1,163 @@
+"""Time and peak memory of training steps, each variant in a process of its own.
+
+A variant's memory then holds nothing of another's, and its first step, which loads libraries and compiles kernels, can
+be thrown away. The processes wait for each other: one step runs at a time, with all cores.
+
+Memory is the extra peak over what exists before the step (inputs, parameters, optimizer state): what the step holds at
+its fullest, gradients of inputs and parameters included, which every variant has to have. On a CPU it is the peak
+resident size that Linux keeps for the process, reset before the step, less the resident size before it; on CUDA that of
+torch's allocator. Gradients of the previous step are dropped first.
+"""
+
+import contextlib
+import ctypes
+import gc
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+
+
+class Steps(Protocol):
+    """A variant, ready to run."""
+
+    def reset(self) -> None:
+        """Drop the last step's gradients; not timed."""
+
+    def step(self) -> Any:
+        """One whole step; returns a number for comparison (the loss)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: seconds, extra peak memory in MiB (NaN where the system does not tell), and what it returned."""
+
+    seconds: float
+    peak_mib: float
+    value: float
+
+
+class StepProcess:
+    """``with StepProcess(make, *arguments) as step: step()`` runs a step of ``make(*arguments)`` in another process.
+
+    ``threads`` are those on the CPU; ``tf32`` lets CUDA's float32 products use TensorFloat-32.
+
+    Raises:
+        RuntimeError: the process failed; with its error, or that it ended without one (as it does when memory is full).
+    """
+
+    def __init__(
+        self, make: Callable[..., Steps], *arguments: Any, device: str = "cpu", threads: int = 1, tf32: bool = False
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, make, arguments, device, threads, tf32), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._answer()
+
+    def __call__(self) -> Step:
+        self._pipe.send(None)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(
+                f"a step's process ended with status {self._process.exitcode} (-9: memory was full)"
+            ) from None
+        if isinstance(answer, str):
+            raise RuntimeError(answer)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def __enter__(self) -> "StepProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _serve(
+    pipe: Connection, make: Callable[..., Steps], arguments: tuple[Any, ...], device: str, threads: int, tf32: bool
+) -> None:
+    torch.set_num_threads(threads)
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    measure = cuda_step if device == "cuda" else cpu_step
+    try:
+        steps = make(*arguments)
+        pipe.send(None)
+        while True:
+            try:
+                pipe.recv()
+            except EOFError:
+                return
+            steps.reset()
+            measured = measure(steps.step)
+            steps.reset()  # what is left would take memory from the others
+            pipe.send(measured)
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def cpu_step(step: Callable[[], Any]) -> Step:
+    """Run and measure one step on the CPU."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that the C library still holds is not in use
+    before = _resident_mib("VmRSS")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    started = time.perf_counter()
+    value = float(step())
+    seconds = time.perf_counter() - started
+    return Step(seconds, _resident_mib("VmHWM") - before, value)
+
+
+def _resident_mib(field: str) -> float:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+    return math.nan
+
+
+def cuda_step(step: Callable[[], Any]) -> Step:
+    """Run and measure one step on the current CUDA device; the step's value is read after the clock has stopped."""
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    value = step()
+    end.record()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    return Step(start.elapsed_time(end) / 1000, peak / 2**20, float(value))
+
+
+def all_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
