@@ -87,6 +87,13 @@ def explain_foreign_checkpoints() -> None:
             except UserError:
                 raise
             except Exception as error:
+                if "please reset the optimizer" in str(error):
+                    what = str(error).split()[0].lower()  # criterion or optimizer
+                    raise UserError(
+                        f"{filename}: its {what} is not that of this command line; continue with the one it was trained "
+                        "with, or take its parameters alone with --reset-optimizer --reset-lr-scheduler (embedding "
+                        "distillation begins late within one training by --distill-start-update)"
+                    ) from error
                 if "Cannot load model parameters" not in str(error):
                     raise
                 cause = str(error.__context__).strip().splitlines() or [str(error)]

@@ -71,8 +71,8 @@ class EmbeddingDistillation(CtcNatLoss):
     loss is CTC per token + weight · mean distance per token. The teacher runs in training only, from the start update
     on; validation losses are CTC alone and so stay comparable across the start.
 
-    Logged: ``loss`` (the sum) and ``ctc`` in bits a token (base 2), ``distill`` the mean distance of aligned tokens
-    (in its own unit), ``aligned_pct`` the share of all target tokens that were aligned.
+    Logged: ``loss`` (the sum) and ``ctc`` in base 2, by the same denominator; ``distill``, the mean distance of aligned
+    tokens in its own unit; ``aligned_pct``, the share of all target tokens that were aligned.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ def _check_options(task: Any, weight: float, start: int) -> None:
         raise UserError("--criterion embedding_distillation goes with --task ctc_nat; add it")
     problems = []
     if not (math.isfinite(weight) and weight >= 0):
-        problems.append(f"--distill-weight {weight}: expected a number of at least 0")
+        problems.append(f"--distill-weight {weight}: expected a finite number of at least 0")
     if start < 0:
         problems.append(f"--distill-start-update {start}: expected the number of updates without it, 0 or more")
     raise_all(problems)

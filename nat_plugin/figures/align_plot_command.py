@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import UserError
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> None:
     from nat_plugin.figures.canvas import figure_format, require_matplotlib, save
 
     figure_format(args.output)
+    if args.json and not Path(args.json).parent.is_dir():
+        raise UserError(f"--json {args.json}: there is no folder {Path(args.json).parent}; make it first")
     with warnings_only("fairseq", "matplotlib", "PIL"):
         require_matplotlib()
         from nat_plugin.data.teacher import register

@@ -144,6 +144,11 @@ class OnePassModel:
                 f"({len(self.dictionary)} symbols); give the PMLM folder that the data were made with"
             )
         lm = MaskedLm(hf_folder.load_masked_lm(folder))
+        if lm.config.hidden_size != states.size(-1):
+            raise UserError(
+                f"--teacher {folder}: its states are {lm.config.hidden_size} wide, the checkpoint's {states.size(-1)}; "
+                "only states of equal width can be compared"
+            )
         d = self.dictionary
         teacher = FrozenLm(lm, layer=len(lm.layers), bos=d.bos(), eos=d.eos(), pad=d.pad())
         reading = teacher.read(targets, torch.tensor([targets.size(1)]), states)

@@ -43,7 +43,9 @@ def run(args: argparse.Namespace) -> None:
     if args.metrics is None:
         metrics = [name for name in DEFAULT_METRICS if name in logged]
     else:
-        metrics = list(dict.fromkeys(name.strip() for name in args.metrics.split(",")))
+        metrics = list(dict.fromkeys(name.strip() for name in args.metrics.split(",") if name.strip()))
+        if not metrics:
+            raise UserError(f"--metrics: names none; logged are {', '.join(logged)}")
         unknown = [name for name in metrics if name not in logged]
         if unknown:
             raise UserError(f"--metrics: no log has {', '.join(unknown)}; logged are {', '.join(logged)}")

@@ -9,10 +9,10 @@ from nat_plugin.figures.training_log import INTERVAL, TRAINING, Series, Training
 
 DEFAULT_METRICS = ("loss", "ctc", "distill", "bleu", "lr")
 AXIS_LABELS = {
-    "loss": "loss (bits a target token)",
-    "nll_loss": "negative log-likelihood (bits a target token)",
-    "ctc": "CTC loss (bits a target token)",
-    "distill": "distillation loss",
+    "loss": "loss (base 2)",
+    "nll_loss": "negative log-likelihood (base 2)",
+    "ctc": "CTC loss (bits)",
+    "distill": "distillation: mean distance",
     "bleu": "BLEU",
     "lr": "learning rate",
     "ppl": "perplexity",

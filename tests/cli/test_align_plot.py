@@ -2,12 +2,14 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForMaskedLM
 
 from nat_plugin import cli
 from plugin_common.checkpoint_files import check_and_load
@@ -64,6 +66,20 @@ def test_texts_with_the_tokenizer_and_a_teacher(pieces: Pieces, tmp_path: Path):
     drawn = figure.read_text(encoding="utf-8")
     assert all(token in drawn for token in found["target"])
     assert "cosine to the teacher" in drawn
+
+
+def test_a_teacher_of_another_width_and_a_missing_folder_are_refused(pieces: Pieces, tmp_path: Path, capsys):
+    narrow = Path(shutil.copytree(pieces.pmlm, tmp_path / "narrow"))
+    config = AutoConfig.from_pretrained(narrow)
+    config.hidden_size, config.num_attention_heads = 32, 2
+    AutoModelForMaskedLM.from_config(config).save_pretrained(narrow)
+    words = ("align-plot", pieces.checkpoint, "--data", pieces.bin, "--subset", "test", "--line", "1",
+             "--output", tmp_path / "figure.png")  # fmt: skip
+    error = refused(capsys, *words, "--teacher", narrow)
+    assert "its states are 32 wide, the checkpoint's 64; only states of equal width can be compared" in error
+    error = refused(capsys, *words, "--json", tmp_path / "none" / "numbers.json")
+    assert "there is no folder" in error
+    assert not (tmp_path / "figure.png").exists()
 
 
 def test_what_cannot_be_aligned_is_refused(toy: Toy, pieces: Pieces, tmp_path: Path, capsys):

@@ -259,6 +259,18 @@ def test_a_start_behind_the_end_and_a_teacher_that_knows_nothing_are_told(
     assert "the model's own random weights (no --pmlm, no --teacher)) has random weights and knows nothing" in log
 
 
+def test_distilling_on_from_a_checkpoint_of_another_criterion(
+    run: Runner, pieces: Pieces, pmlm: Path, tmp_path: Path
+) -> None:
+    plain = ("--criterion", "ctc_nat_loss", "--max-update", "2")
+    train(run, pieces, pmlm, tmp_path, *plain)
+    error = train(run, pieces, pmlm, tmp_path, "--max-update", "4", expect=None).error()
+    assert "checkpoint_last.pt: its criterion is not that of this command line" in error
+    assert "Traceback" not in error
+    words = ("--max-update", "4", "--reset-optimizer", "--reset-lr-scheduler")
+    assert "distill=" in train(run, pieces, pmlm, tmp_path, *words).log
+
+
 def test_other_tasks_are_refused(run: Runner, toy: Toy, tmp_path: Path) -> None:
     words = [word if word != "ctc_nat" else "translation" for word in TASK]
     error = run(

@@ -36,7 +36,7 @@ def test_a_panel_for_each_metric_and_a_colour_for_each_run():
     figure = draw_curves(panels)
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_ylabel() for axes in shown] == [
-        "loss (bits a target token)", "BLEU", "learning rate", "target tokens a second", "norm of the gradient",
+        "loss (base 2)", "BLEU", "learning rate", "target tokens a second", "norm of the gradient",
     ]  # fmt: skip
     loss, bleu = shown[0].get_lines(), shown[1].get_lines()
     assert [list(line.get_ydata()) for line in loss] == [
