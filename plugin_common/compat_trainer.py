@@ -90,8 +90,8 @@ def explain_foreign_checkpoints() -> None:
                 if "please reset the optimizer" in str(error):
                     what = str(error).split()[0].lower()  # criterion or optimizer
                     raise UserError(
-                        f"{filename}: its {what} is not that of this command line; continue with the one it was trained "
-                        "with, or take its parameters alone with --reset-optimizer --reset-lr-scheduler (embedding "
+                        f"{filename}: its {what} is not that of this command line; continue with that of its training, "
+                        "or take its parameters alone with --reset-optimizer --reset-lr-scheduler (embedding "
                         "distillation begins late within one training by --distill-start-update)"
                     ) from error
                 if "Cannot load model parameters" not in str(error):
