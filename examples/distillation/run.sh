@@ -89,7 +89,7 @@ once resumed train resumed "$END" "${DISTILLATION[@]}" --disable-validation
 
 for name in ctc distilled; do
     echo "== $name"
-    cat "$OUT/$name-score.log"
+    tail -n 2 "$OUT/$name-score.log"
 done
-python "$HERE/compare.py" "$OUT/uninterrupted/checkpoint_last.pt" "$OUT/resumed/checkpoint_last.pt"
+python "$HERE/compare.py" "$OUT/uninterrupted/checkpoint_last.pt" "$OUT/resumed/checkpoint_last.pt" 2> /dev/null
 nat plot-log "$OUT/ctc.log" "$OUT/distilled.log" --labels 'CTC alone' 'with distillation' --output "$OUT/curves.png"
