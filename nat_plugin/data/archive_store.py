@@ -21,11 +21,16 @@ class FoundArchive:
     checked_against: str
 
 
+def is_remote(mirror: str | None) -> bool:
+    """Whether archives are downloaded; from a mirror that is a folder they are used where they are."""
+    return mirror is None or "://" in mirror
+
+
 def fetch_all(
     dataset: Dataset, expected: dict[str, Expected], mirror: str | None, folder: Path, patience: Patience | None
 ) -> dict[str, FoundArchive]:
     """All archives of the data set; one that fails does not keep the others from being brought."""
-    remote = mirror is None or "://" in mirror
+    remote = is_remote(mirror)
     if remote:
         make_folder(folder, "--archives")
     found, problems = {}, []
@@ -35,9 +40,8 @@ def fetch_all(
             if remote:
                 url = archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.name}"
                 path = folder / archive.name
-                want = _with_record(path, want)
+                want = with_record(path, want)
                 digest = download(url, path, want, patience)
-                _record(path, digest)
             else:
                 assert mirror is not None
                 path = Path(mirror) / archive.name
@@ -46,6 +50,7 @@ def fetch_all(
                     raise UserError(
                         f"{path}: no such file; --mirror {mirror} must hold {archive.name} of {archive.url}"
                     )
+                want = with_record(path, want)
                 digest = checked(path, want)
             found[archive.name] = FoundArchive(path, url, digest, want.origin)
         except UserError as error:
@@ -61,27 +66,55 @@ def expected_of(archive: Archive, overrides: dict[str, str], manifest: dict[str,
     if archive.has_checksum:
         return Expected(archive.size, archive.sha256, archive.md5, f"published, {archive.origin}")
     for earlier in manifest.get("archives", []):
-        if earlier["name"] == archive.name and not earlier["checked_against"].startswith("--checksums"):
+        if earlier["name"] == archive.name and not given_by_user(earlier):
             return Expected(sha256=earlier["sha256"], origin=f"recorded in {recorded_in}")
     return Expected()
+
+
+def given_by_user(archive: dict[str, Any]) -> bool:
+    """Whether an archive in a manifest was checked against ``--checksums``."""
+    return str(archive["checked_against"]).startswith("--checksums")
 
 
 def _record_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _with_record(path: Path, expected: Expected) -> Expected:
-    """Where nothing is published: the sum recorded beside the archive when it was downloaded."""
-    if expected.has_checksum or not (path.exists() and _record_of(path).exists()):
+def with_record(path: Path, expected: Expected) -> Expected:
+    """Where nothing is published: the sum recorded beside the archive, be the archive itself there or not.
+
+    Raises:
+        UserError: the record cannot be read.
+    """
+    record = _record_of(path)
+    if expected.has_checksum or not record.exists():
         return expected
-    words = _record_of(path).read_text(encoding="utf-8").split()
-    return replace(expected, sha256=words[0], origin=f"recorded in {_record_of(path)}") if words else expected
+    try:
+        words = record.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        words = []
+    if not (words and _is_sha256(words[0])):
+        raise UserError(
+            f"{record}: expected the SHA-256 of {path.name}, as sha256sum prints it; remove this file if you trust the "
+            "archive, or give its SHA-256 with --checksums FILE"
+        )
+    return replace(expected, sha256=words[0].lower(), origin=f"recorded in {record}")
 
 
-def _record(path: Path, digest: Digest) -> None:
-    """Write the archive's sum beside it, in the format of sha256sum."""
-    with atomic_output(str(_record_of(path))) as stream:
-        stream.write(f"{digest.sha256}  {path.name}\n".encode())
+def record_sums(found: dict[str, FoundArchive], names: set[str]) -> None:
+    """Write the sums of these archives beside them, in the format of sha256sum; a record that is there stays.
+
+    To be called when an archive's content turned out to be the known one, for later runs demand what is recorded.
+    """
+    for name in sorted(names):
+        path = found[name].path
+        if not _record_of(path).exists():
+            with atomic_output(str(_record_of(path))) as stream:
+                stream.write(f"{found[name].digest.sha256}  {path.name}\n".encode())
+
+
+def _is_sha256(word: str) -> bool:
+    return len(word) == 64 and not set(word.lower()) - set("0123456789abcdef")
 
 
 def read_checksums(path: Path, dataset: Dataset) -> dict[str, str]:
@@ -95,7 +128,7 @@ def read_checksums(path: Path, dataset: Dataset) -> dict[str, str]:
         words = line.split(maxsplit=1)
         if not words:
             continue
-        if len(words) == 2 and len(words[0]) == 64 and not set(words[0].lower()) - set("0123456789abcdef"):
+        if len(words) == 2 and _is_sha256(words[0]):
             sums[Path(words[1].strip().lstrip("*")).name] = words[0].lower()
         else:
             problems.append(f"--checksums {path}, line {number}: expected 64 hexadecimal digits and a file name")

@@ -11,9 +11,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nat_plugin.data.archive_store import FoundArchive, expected_of, fetch_all, make_folder, read_checksums
+from nat_plugin.data.archive_store import (
+    FoundArchive,
+    expected_of,
+    fetch_all,
+    given_by_user,
+    is_remote,
+    make_folder,
+    read_checksums,
+    record_sums,
+)
 from nat_plugin.data.downloads import Patience
-from nat_plugin.data.file_checks import Expected, digest_of
+from nat_plugin.data.file_checks import Digest, Expected, digest_of
 from nat_plugin.data.literature_corpora import SPLITS, Dataset, dataset_for
 from nat_plugin.data.parallel_archives import PartReport, write_splits
 from plugin_common.atomic_file import atomic_output
@@ -60,6 +69,7 @@ def download_dataset(
         expected = {
             archive.name: expected_of(archive, overrides, manifest, output / MANIFEST) for archive in dataset.archives
         }
+        _refuse_own_archives(output, dataset, manifest, overrides)
         if manifest.get("complete") and _is_current(output, manifest, expected):
             return manifest, False
         folder = archives or output / ARCHIVES
@@ -71,6 +81,8 @@ def download_dataset(
         try:
             paths = {archive.name: found[archive.name].path for archive in dataset.archives}
             parts = write_splits(dataset, source, target, paths, work, strict)
+            if is_remote(mirror):
+                record_sums(found, strict)
             return _publish(output, work, identity, dataset, found, parts), True
         except OSError as error:
             raise UserError(
@@ -87,7 +99,8 @@ def _claim(output: Path, identity: dict[str, str]) -> dict[str, Any]:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             held = {key: manifest[key] for key in identity}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            _check_entries(manifest)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not a manifest of nat download ({error!r}); give another --output") from error
         if held != identity:
             raise UserError(
@@ -104,10 +117,57 @@ def _claim(output: Path, identity: dict[str, str]) -> dict[str, Any]:
     return {}
 
 
+def _check_entries(manifest: dict[str, Any]) -> None:
+    """Raise ``KeyError``, ``TypeError`` or ``AttributeError`` where a manifest lacks what every run writes."""
+    archive_keys = {"name": str, "bytes": int, "sha256": str, "md5": str, "checked_against": str}
+    entries = {
+        "archives": (manifest["archives"], archive_keys),
+        "parts": (manifest["parts"], {"name": str, "archive": str, "lines": int, "changes": dict}),
+        "files": (list(manifest["files"].values()), {"lines": int, "bytes": int, "sha256": str}),
+    }  # fmt: skip
+    for section, (listed, keys) in entries.items():
+        for entry in listed:
+            for key, kind in keys.items():
+                if not isinstance(entry[key], kind):
+                    raise TypeError(f"{section}: {key} is {entry[key]!r}")
+    for part in manifest["parts"]:
+        for changes in part["changes"].values():
+            if not all(isinstance(count, int) for count in changes.values()):
+                raise TypeError(f"parts: changes are {changes!r}")
+
+
+def _refuse_own_archives(output: Path, dataset: Dataset, manifest: dict[str, Any], overrides: dict[str, str]) -> None:
+    """Raise ``UserError`` for a complete folder whose archives only ``--checksums``, now left out, allows."""
+    if not manifest.get("complete"):
+        return
+    own = [
+        earlier["name"]
+        for earlier in manifest["archives"]
+        if given_by_user(earlier)
+        and earlier["name"] not in overrides
+        and not _is_the_known_one(dataset, earlier, manifest)
+    ]
+    if own:
+        raise UserError(
+            f"{output}: was made with archives of other sums, given by --checksums: {', '.join(own)}. Give the same "
+            "--checksums to keep it, another --output and --archives for the published ones, or delete this folder"
+        )
+
+
+def _is_the_known_one(dataset: Dataset, earlier: dict[str, Any], manifest: dict[str, Any]) -> bool:
+    """Whether an archive of the manifest would have been taken without ``--checksums``, too."""
+    archive = next((one for one in dataset.archives if one.name == earlier["name"]), None)
+    if archive is None:
+        return False
+    if archive.has_checksum:
+        digest = Digest(earlier["bytes"], earlier["sha256"], earlier["md5"])
+        return Expected(archive.size, archive.sha256, archive.md5).problem(digest) is None
+    known = {part.name: part.lines for part in dataset.parts if part.archive == archive.name}
+    return all(known.get(part["name"]) in (None, part["lines"]) for part in manifest["parts"])
+
+
 def _is_current(output: Path, manifest: dict[str, Any], expected: dict[str, Expected]) -> bool:
     """Whether the folder's files are those of its manifest, made from the archives that are expected now."""
-    if not {"archives", "files", "parts"} <= manifest.keys():
-        return False
     for archive in manifest["archives"]:
         want = expected.get(archive["name"])
         if want is None or any(

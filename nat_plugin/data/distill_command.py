@@ -3,12 +3,14 @@
 import argparse
 import shlex
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nat_plugin.data.distillation import (
     Line,
+    Search,
     Shard,
     claim_settings,
     has_settings,
@@ -36,6 +38,7 @@ EXAMPLE = (
     "  nat distill data-bin --output distilled --merge"
 )
 SHARDS_FOLDER = "shards"
+_MANY = 1_000_000
 _RAW_BLOCK = 1000  # sentences kept raw that are written at a time
 
 
@@ -49,22 +52,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subset", default="train", metavar="NAME", help="what to decode (default: %(default)s)")
     parser.add_argument("--user-dir", metavar="FOLDER", help="fairseq plugin that the teacher needs")
     search = parser.add_argument_group("beam search, as in fairseq-generate")
-    search.add_argument("--beam", type=_positive, default=5, metavar="N", help="beam size (default: %(default)s)")
-    search.add_argument(
-        "--lenpen",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="length penalty, >1 favours longer (default: %(default)s)",
-    )
+    # Without defaults: --merge compares what is given.
+    search.add_argument("--beam", type=_positive, metavar="N", help=f"beam size (default: {Search.beam})")
+    penalty = f"length penalty, >1 favours longer (default: {Search.lenpen})"
+    search.add_argument("--lenpen", type=_number(float, -10, 10), metavar="X", help=penalty)
     search.add_argument(
         "--max-len-a",
-        type=float,
-        default=0.0,
+        type=_number(float, 0, _MANY),
         metavar="A",
         help="at most A·x + B tokens for x in a batch's longest source",
     )
-    search.add_argument("--max-len-b", type=int, default=200, metavar="B", help="(defaults: %(default)s, with A = 0)")
+    search.add_argument(
+        "--max-len-b",
+        type=_number(int, 0, _MANY),
+        metavar="B",
+        help=f"(defaults: A = {Search.max_len_a:g}, B = {Search.max_len_b})",
+    )
     speed = parser.add_argument_group("speed")
     speed.add_argument(
         "--max-tokens",
@@ -85,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shards.add_argument("--shard", type=int, metavar="K", help="the shard to decode, 0 to N-1")
     shards.add_argument("--merge", action="store_true", help="put the decoded shards together; needs no model")
     parser.add_argument("--mix", action="store_true", help="write all raw pairs, then the distilled ones")
-    parser.set_defaults(wrong_use=parser.error, precision="fp32")
+    parser.set_defaults(wrong_use=parser.error)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -93,6 +96,7 @@ def run(args: argparse.Namespace) -> None:
     _refuse_wrong_use(args)
     with clean_up_when_terminated(), warnings_only("fairseq"):
         if not args.merge:
+            _set_defaults(args)
             _decode(args)
         if args.merge or args.shards is None:
             _merge(args)
@@ -116,6 +120,21 @@ def _refuse_wrong_use(args: argparse.Namespace) -> None:
             args.wrong_use(f"--shard {args.shard}: expected 0 to {args.shards - 1}")
         if args.mix:
             args.wrong_use("--mix goes with --merge (or with no --shards)")
+    if not Search(**_given_search(args)).always_allows_a_token:
+        args.wrong_use(
+            "--max-len-a, --max-len-b: leave no token for the shortest source: expected 2·A + B of at least 1"
+        )
+
+
+def _given_search(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of the beam search that stand on the command line."""
+    values = {field.name: getattr(args, field.name) for field in fields(Search)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _set_defaults(args: argparse.Namespace) -> None:
+    vars(args).update(asdict(Search(**_given_search(args))))
+    args.precision = args.precision or "fp32"
 
 
 # ---- decoding --------------------------------------------------------------------------------------------------------
@@ -140,7 +159,7 @@ def _decode(args: argparse.Namespace) -> None:
     languages = _languages(args)
     corpus = open_corpus(args.data, args.subset, *languages)
     plan = _Plan(corpus, Shard(args.shard or 0, args.shards or 1, len(corpus)), _shards_folder(args.output))
-    search = teachers.Search(args.beam, args.lenpen, args.max_len_a, args.max_len_b)
+    search = Search(**_given_search(args))
     settings = {
         **_corpus_settings(corpus),
         "checkpoints_sha256": [sha256(file) for file in files],
@@ -154,7 +173,9 @@ def _decode(args: argparse.Namespace) -> None:
         if not len(scan(plan.shard.file(plan.folder), plan.shard).missing(plan.shard)):
             print(f"{name}: all {len(plan.shard):,} sentences are decoded already")
             return
-    teacher = teachers.Teacher(paths, args.data, languages, search, precision=args.precision, cpu=args.cpu)
+    teacher = teachers.Teacher(
+        paths, args.data, languages, search, named=_named_languages(args), precision=args.precision, cpu=args.cpu
+    )
     # Only now, so that a checkpoint that is no teacher leaves no trace.
     claim_settings(plan.folder, settings, {"command": _command_words(args), "checkpoints": paths})
     with open_shard(plan.shard.file(plan.folder), plan.shard) as writer:
@@ -215,9 +236,8 @@ def _merge(args: argparse.Namespace) -> None:
     known = read_settings(folder)
     settings = known["settings"]
     corpus = open_corpus(args.data, args.subset, *_languages(args, settings))
-    given: dict[str, Any] = _corpus_settings(corpus)
-    if args.shards is not None:
-        given["shards"] = args.shards
+    given: dict[str, Any] = {**_corpus_settings(corpus), **_given_search(args)}
+    given |= {name: getattr(args, name) for name in ("precision", "shards") if getattr(args, name) is not None}
     if args.path is not None and args.merge:
         from nat_plugin.data.teacher import checkpoint_names
 
@@ -271,6 +291,16 @@ def _languages(args: argparse.Namespace, settings: dict[str, Any] | None = None)
     return languages_of(args.data, args.subset)
 
 
+def _named_languages(args: argparse.Namespace) -> tuple[str, str] | None:
+    """The pair in the names of the files in DATA_BIN; None if there are several."""
+    from nat_plugin.data.binary_corpus import languages_of
+
+    try:
+        return languages_of(args.data, args.subset)
+    except UserError:
+        return None
+
+
 def _shards_folder(output: str) -> Path:
     folder = Path(output) / SHARDS_FOLDER
     try:
@@ -298,8 +328,20 @@ def _command(words: list[str], shard: Shard) -> str:
     return shlex.join([*words, *(["--shards", str(shard.of), "--shard", str(shard.number)] if shard.of > 1 else [])])
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
-    return value
+def _number(kind: type[int] | type[float], least: int, most: int) -> Callable[[str], float]:
+    """What argparse is to make of a word that must be a number within these limits."""
+
+    def parse(text: str) -> float:
+        try:
+            value: float = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text}: expected {name} from {least:,} to {most:,}")
+        return value
+
+    return parse
+
+
+_positive = _number(int, 1, 2**31 - 1)

@@ -1,8 +1,9 @@
 """Distilled data in shards: which sentence belongs where, and files that survive being killed. Knows no model.
 
 Sentence i (from 0) of a data set belongs to shard ``i % shards``, so that shards have equally much to do. A shard's
-file grows by blocks, one a batch: lines ``index<tab>kind<tab>tokens`` and at the end ``#<tab>seconds``, the time that
-decoding took. A block without its end was cut off while it was written; it is decoded again.
+file grows by blocks, one a batch: lines ``index<tab>kind<tab>tokens`` and at the end ``#<tab>seconds<tab>crc``, the
+time that decoding took and the CRC-32 of all that stands before it in the block. A block without its end was cut off
+while it was written; it is decoded again.
 """
 
 import contextlib
@@ -10,7 +11,9 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,26 @@ KINDS = {
 
 SYNC_SECONDS = 5.0
 SETTINGS_FILE = "settings.json"
+_SETTINGS: dict[str, type] = {"source_lang": str, "target_lang": str, "subset": str, "sentences": int, "shards": int}
+_WHERE: dict[str, type] = {"command": list, "checkpoints": list}
+
+
+@dataclass(frozen=True)
+class Search:
+    """Options of the beam search, as fairseq-generate names them."""
+
+    beam: int = 5
+    lenpen: float = 1.0
+    max_len_a: float = 0.0
+    max_len_b: int = 200
+
+    @property
+    def always_allows_a_token(self) -> bool:
+        """Whether the limit of the hypotheses' length, ``A·x + B``, is at least 1 for the shortest source.
+
+        That has two tokens, one of them ``</s>``; empty ones are not decoded.
+        """
+        return int(2 * self.max_len_a + self.max_len_b) >= 1
 
 
 class Line(NamedTuple):
@@ -86,40 +109,72 @@ def scan(path: Path, shard: Shard) -> ShardState:
     """Read a shard's file; a missing one counts as empty, and an unfinished block at the end as not there.
 
     Raises:
-        UserError: a whole block with a line that is none, of another shard, or there twice (file and line are named).
+        UserError: it cannot be read; a whole block that is not as it was written, or with a line that is none, of
+            another shard, or there twice (file and line are named).
     """
     state = ShardState(np.full(len(shard), -1, dtype=np.int64), 0, 0.0)
     if not path.exists():
         return state
-    with path.open("rb") as stream:
-        _scan_stream(stream, path, shard, state)
+    try:
+        with path.open("rb") as stream:
+            _scan_stream(stream, path, shard, state)
+    except OSError as error:
+        raise _no_shard_file(path, error) from error
     return state
+
+
+def _no_shard_file(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: cannot be opened ({error.strerror}); expected a file of decoded sentences: check its rights, or move "
+        "what stands there away to decode this shard again"
+    )
 
 
 def _scan_stream(stream: BinaryIO, path: Path, shard: Shard, state: ShardState) -> None:
     block: list[tuple[int, int]] = []  # (which of the shard's sentences, where its line starts)
     problem = ""
-    offset = 0
+    offset = crc = 0
+    first = 1  # line of the block
     for number, raw in enumerate(stream, start=1):
         if _is_block_end(raw):
             for position, start in block:
                 if state.offsets[position] >= 0:
                     problem = problem or f"before line {number}: a sentence is there twice"
                 state.offsets[position] = start
+            if not problem and _end_line(_seconds(raw), crc) != raw:
+                problem = f"lines {first} to {number}: not as they were written (their CRC differs)"
             if problem:
-                raise UserError(f"{path}: {problem}; the file was altered: delete it to decode this shard again")
-            block = []
-            state.seconds += float(raw[2:])
+                raise UserError(
+                    f"{path}: {problem}; the file was altered: `truncate -s {state.end} {shlex.quote(str(path))}` "
+                    "keeps what stands before, and the shard's command decodes the rest again"
+                )
+            block, crc, first = [], 0, number + 1
+            state.seconds += float(_seconds(raw))
             state.end = offset + len(raw)
-        elif not problem:
-            position, problem = _position(raw, shard)
-            problem = problem and f"line {number}: {problem}"
-            block.append((position, offset))
+        else:
+            crc = zlib.crc32(raw, crc)
+            if not problem:
+                position, problem = _position(raw, shard)
+                problem = problem and f"line {number}: {problem}"
+                block.append((position, offset))
         offset += len(raw)
 
 
 def _is_block_end(raw: bytes) -> bool:
-    return re.fullmatch(rb"#\t\d+\.\d+\n", raw) is not None
+    """Whether a whole line ends a block, be it a damaged one."""
+    return raw.startswith(b"#\t") and raw.endswith(b"\n")
+
+
+def _seconds(end: bytes) -> str:
+    """The decoding time in a block's last line, "" if that is damaged."""
+    found = re.fullmatch(rb"#\t(\d+\.\d+)\t[0-9a-f]{8}\n", end)
+    return found[1].decode() if found else ""
+
+
+def _end_line(seconds: str, crc: int) -> bytes:
+    """A block's last line; ``crc`` is that of the lines before."""
+    start = f"#\t{seconds}\t".encode()
+    return start + f"{zlib.crc32(start, crc):08x}\n".encode()
 
 
 def _position(raw: bytes, shard: Shard) -> tuple[int, str]:
@@ -152,8 +207,8 @@ class ShardWriter:
 
     def append(self, lines: Sequence[Line], seconds: float) -> None:
         """Add a batch that took ``seconds`` to decode; on disk within ``SYNC_SECONDS`` or when the file is closed."""
-        text = "".join(f"{line.sentence}\t{line.kind}\t{line.tokens}\n" for line in lines) + f"#\t{seconds:.3f}\n"
-        self._stream.write(text.encode("utf-8"))
+        block = "".join(f"{line.sentence}\t{line.kind}\t{line.tokens}\n" for line in lines).encode("utf-8")
+        self._stream.write(block + _end_line(f"{seconds:.3f}", zlib.crc32(block)))
         self._stream.flush()
         if time.monotonic() - self._synced > SYNC_SECONDS:
             os.fsync(self._stream.fileno())
@@ -165,9 +220,13 @@ def open_shard(path: Path, shard: Shard) -> Iterator[ShardWriter]:
     """Open or continue a shard's file; what stands behind its last whole block is cut off.
 
     Raises:
-        UserError: another process writes this shard, or the file is damaged.
+        UserError: another process writes this shard, or the file is damaged or cannot be opened.
     """
-    with path.open("ab") as stream:
+    try:
+        opened = path.open("ab")
+    except OSError as error:
+        raise _no_shard_file(path, error) from error
+    with opened as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -238,11 +297,33 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: no shard was decoded here; run nat distill without --merge first")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}); delete {folder} to start anew") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in ("settings", "where")):
-        raise UserError(f"{path}: not the settings of a nat distill run; delete {folder} to start anew")
+    if lacking := _lacking(content):
+        raise UserError(
+            f"{path}: not the settings of a nat distill run (lacks {', '.join(lacking)}); delete {folder} to start anew"
+        )
     return content
+
+
+def _lacking(content: Any) -> list[str]:
+    """The settings that every run writes and ``content`` does not have as they should be."""
+    sections = {"settings": _SETTINGS, "where": _WHERE}
+    known = content if isinstance(content, dict) else {}
+    lacking = [
+        f"{section}.{name}"
+        for section, names in sections.items()
+        for name, kind in names.items()
+        if not isinstance(known.get(section), dict) or not isinstance(known[section].get(name), kind)
+    ]
+    if not lacking:
+        lacking += ["settings.shards of at least 1"] if known["settings"]["shards"] < 1 else []
+        lacking += [
+            f"where.{name} of texts"
+            for name in _WHERE
+            if not all(isinstance(word, str) for word in known["where"][name])
+        ]
+    return lacking
 
 
 def shown(value: Any) -> str:

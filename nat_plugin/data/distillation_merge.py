@@ -53,8 +53,11 @@ def lines_in_order(folder: Path, shards: Sequence[Shard], states: Sequence[Shard
             number = index % len(shards)
             start = int(states[number].offsets[index // len(shards)])
             view = views[number]
-            line = parse_line(view[start : view.find(b"\n", start) + 1])
-            if line.sentence != index:
+            try:
+                line = parse_line(view[start : view.find(b"\n", start) + 1])
+            except ValueError:  # no UTF-8, or not three fields
+                line = None
+            if line is None or line.sentence != index:
                 raise UserError(f"{shards[number].file(folder)} was changed while it was read; run the command again")
             yield line
 

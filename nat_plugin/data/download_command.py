@@ -9,6 +9,8 @@ from typing import Any
 from nat_plugin.data.literature_corpora import DATASETS
 from plugin_common.errors import raise_all
 
+LONGEST_TIMEOUT = 86_400  # seconds; the system's clocks do not take any number
+
 SUMMARY = "Download a benchmark of the literature (WMT14 en-de, WMT16 en-ro, IWSLT14 de-en) as plain parallel text."
 EXAMPLE = (
     "nat download wmt16 --source-lang en --target-lang ro --output corpora/wmt16\n  nat download iwslt14 "
@@ -64,7 +66,8 @@ def run(args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     problems = [f"--retries {args.retries}: expected 0 or more"] if args.retries < 0 else []
-    problems += [f"--timeout {args.timeout}: expected more than 0 seconds"] if not args.timeout > 0 else []
+    if not 0 < args.timeout <= LONGEST_TIMEOUT:
+        problems.append(f"--timeout {args.timeout}: expected more than 0 and at most {LONGEST_TIMEOUT:,} seconds")
     raise_all(problems)
     with clean_up_when_terminated():
         manifest, made = download_dataset(

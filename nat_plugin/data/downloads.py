@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
 
 from nat_plugin.data.file_checks import Digest, Expected, Hashes, checked, hashes_of
 from plugin_common.errors import UserError
@@ -80,6 +81,7 @@ def download(
     """
     if target.exists():
         return checked(target, expected)
+    _check_address(url)
     part = target.with_name(f"{target.name}.part")
     try:
         with _locked(part):
@@ -96,6 +98,20 @@ def download(
             f"{part}: cannot be written ({error.strerror or error}); check rights and free space of {part.parent}; "
             "what is there already is kept and continued"
         ) from error
+
+
+def _check_address(url: str) -> None:
+    """Refuse what another attempt cannot help; the client takes some of it for a server's name that is not known."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port  # the port is checked when it is asked for
+        problem = "" if parts.scheme in ("http", "https") else "neither http nor https"
+        if not problem and (not host or any(map(str.isspace, host))):
+            problem = "no server's name, or one with a space"
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        raise UserError(f"{url}: not an address to download from ({problem}); expected http(s)://…")
 
 
 def _complete(

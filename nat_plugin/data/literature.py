@@ -211,6 +211,7 @@ def clean_corpus(
     workers: int = 1,
     remove_diacritics: bool = False,
     deduplicate: bool = False,
+    train_pairs: int | None = None,
 ) -> CleaningReport:
     """Make ``output/{train,valid,test}.{source,target}`` and ``report.json`` of what ``nat download`` wrote to ``raw``.
 
@@ -224,6 +225,7 @@ def clean_corpus(
         workers: processes.
         remove_diacritics: of Romanian source text.
         deduplicate: drop repeated training pairs; the literature does not.
+        train_pairs: read the first training pairs only, this many.
 
     Raises:
         UserError: missing files (all at once), sides of different length, invalid UTF-8, no pair left.
@@ -244,7 +246,8 @@ def clean_corpus(
     with ExitStack() as stack:
         writers = {split: _Writer(stack, output, split, (source_lang, target_lang), report) for split in SPLITS}
         for split in splits:
-            _clean_split(split, files[split], rules, writers, report, workers)
+            pairs = islice(_pairs(files[split]), train_pairs if split == "train" else None)
+            _clean_split(split, pairs, rules, writers, report, workers)
         if not report.lines["train"]:
             raise UserError(f"{files['train'][0]}: no pair left after cleaning: {', '.join(report.as_lines()[1:])}")
     with atomic_output(str(output / REPORT)) as stream:
@@ -283,7 +286,7 @@ class _Writer:
 
 def _clean_split(
     split: str,
-    files: tuple[Path, Path],
+    pairs: Iterator[Pair],
     rules: Rules,
     writers: dict[str, _Writer],
     report: CleaningReport,
@@ -292,7 +295,7 @@ def _clean_split(
     seen: set[bytes] = set()
     kept = 0
     with progress_bar(total=None, unit=" pairs", description=f"clean {split}") as bar:
-        for block in ordered_map(partial(_clean_block, split, rules), _blocks(files), workers):
+        for block in ordered_map(partial(_clean_block, split, rules), _blocks(pairs), workers):
             bar.update(len(block))
             for cleaned in block:
                 if split != "train":
@@ -323,14 +326,14 @@ def _clean_block(split: str, rules: Rules, pairs: list[Pair]) -> list[_Cleaned]:
     return cleaned
 
 
-def _blocks(files: tuple[Path, Path]) -> Iterator[list[Pair]]:
-    """The pairs of two line-aligned files, some thousand at a time."""
-    pairs = _pairs(files)
+def _blocks(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+    """Some thousand pairs at a time."""
     while block := list(islice(pairs, PAIRS_IN_A_BLOCK)):
         yield block
 
 
 def _pairs(files: tuple[Path, Path]) -> Iterator[Pair]:
+    """The pairs of two line-aligned files."""
     sides = [read_lines(str(path), "space") for path in files]
     for number, (source, target) in enumerate(zip_longest(*sides, fillvalue=None), 1):
         if source is None or target is None:

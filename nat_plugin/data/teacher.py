@@ -1,8 +1,9 @@
 """A trained fairseq model that decodes sentences for sequence-level distillation."""
 
+import logging
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,20 +15,13 @@ from fairseq.dataclass.configs import GenerationConfig
 from numpy.typing import NDArray
 from omegaconf import OmegaConf, open_dict
 
+from nat_plugin.data.distillation import Search
 from plugin_common.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "fp16", "bf16"]
 _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Search:
-    """Options of the beam search, as fairseq-generate names them."""
-
-    beam: int = 5
-    lenpen: float = 1.0
-    max_len_a: float = 0.0
-    max_len_b: int = 200
 
 
 class Teacher:
@@ -36,6 +30,9 @@ class Teacher:
     Args:
         paths: checkpoints of one task and one pair of languages.
         data_bin: folder whose dictionaries the models were trained with.
+        languages: source and target.
+        named: the pair in the names of the data-bin's files, None if there are several. A checkpoint trained without
+            ``--source-lang`` and ``--target-lang`` does not tell its direction: fairseq took it from such names.
 
     Raises:
         UserError: a checkpoint that is missing or damaged, of another direction or dictionary, or a one-pass model.
@@ -48,12 +45,13 @@ class Teacher:
         languages: tuple[str, str],
         search: Search,
         *,
+        named: tuple[str, str] | None = None,
         precision: Precision = "fp32",
         cpu: bool = False,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
         generation = OmegaConf.structured(GenerationConfig(**asdict(search)))
-        self.models, self.task = _load_ensemble(paths, data_bin, languages)
+        self.models, self.task = _load_ensemble(paths, data_bin, languages, named)
         for model in self.models:
             model.to(device=self.device, dtype=_TYPES.get(precision)).eval()
             model.prepare_for_inference_(OmegaConf.create({"generation": generation}))
@@ -95,15 +93,23 @@ class Teacher:
         return self.task.target_dictionary.string(tokens.tolist(), extra_symbols_to_ignore=self._stripped)
 
 
-def _load_ensemble(paths: Sequence[str], data_bin: str, languages: tuple[str, str]) -> tuple[list[Any], Any]:
+def _load_ensemble(
+    paths: Sequence[str], data_bin: str, languages: tuple[str, str], named: tuple[str, str] | None
+) -> tuple[list[Any], Any]:
     """``(models, the task of the first)``."""
     models: list[Any] = []
     task = None
     for path in paths:
         state = checkpoint_utils.load_checkpoint_to_cpu(path)
         own = _task_settings(path, state)
-        if problem := _why_no_teacher(own, languages):
+        if problem := _why_no_teacher(own, languages, named):
             raise UserError(f"--path {path}: {problem}")
+        if None in _direction(own) and named is None:
+            log.warning(
+                "--path %s: its direction is unknown: it was trained without --source-lang and --target-lang, and %s "
+                "holds several pairs of languages; it is taken to translate %s to %s: check the first lines it writes",
+                path, data_bin, *languages,
+            )  # fmt: skip
         if task is None:
             _override(own, data_bin, languages)
             task = tasks.setup_task(own, from_checkpoint=True)
@@ -133,7 +139,12 @@ def _task_settings(path: str, state: dict[str, Any]) -> Any:
     return cfg.task
 
 
-def _why_no_teacher(own: Any, languages: tuple[str, str]) -> str:
+def _direction(own: Any) -> tuple[str | None, str | None]:
+    """Source and target of a checkpoint's task settings; None where fairseq-train was not told."""
+    return own.get("source_lang"), own.get("target_lang")
+
+
+def _why_no_teacher(own: Any, languages: tuple[str, str], named: tuple[str, str] | None) -> str:
     """What keeps a checkpoint with these task settings from being the teacher, or nothing."""
     name = own.get("_name")
     if getattr(tasks.TASK_REGISTRY.get(name), "translates_in_one_pass", False):
@@ -143,8 +154,16 @@ def _why_no_teacher(own: Any, languages: tuple[str, str]) -> str:
         )
     if name not in tasks.TASK_REGISTRY:
         return f"its task {name} is not known; give the folder of its plugin as --user-dir"
-    trained = (own.get("source_lang"), own.get("target_lang"))
-    if None not in trained and trained != languages:
+    trained = _direction(own)
+    if None in trained:
+        if named is not None and named != languages:
+            return (
+                f"was trained without --source-lang and --target-lang, so its direction is known only from the names "
+                f"of the data-bin's files ({named[0]} to {named[1]}); asked for is {languages[0]} to {languages[1]}. "
+                "Leave --source-lang and --target-lang out; a teacher of the other direction needs a DATA_BIN that "
+                f"fairseq-preprocess made with --source-lang {languages[0]} --target-lang {languages[1]}"
+            )
+    elif trained != languages:
         return (
             f"translates {trained[0]} to {trained[1]}, asked for is {languages[0]} to {languages[1]}; "
             "check --path, --source-lang and --target-lang"

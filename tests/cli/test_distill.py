@@ -1,6 +1,7 @@
 """``nat distill`` with a real, tiny Transformer as the teacher."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,15 +30,18 @@ def teacher(run: Runner, toy: Toy, once: Callable[..., Path]) -> Path:
 
     def make(folder: Path) -> None:
         for seed in ("1", "2"):
-            run(
-                "fairseq-train", toy.bin, "-s", "en", "-t", "de", "--task", "translation", "--arch", "transformer",
-                *SIZE, "--max-source-positions", "9", "--dropout", "0", "--optimizer", "adam", "--lr",
-                "5e-3", "--max-tokens", "300", "--max-epoch", "3", "--seed", seed, "--save-dir", folder / seed, "--cpu",
-                "--no-epoch-checkpoints", "--no-last-checkpoints", "--num-workers", "0",
-                "--required-batch-size-multiple", "1", "--log-format", "none", "--skip-invalid-size-inputs-valid-test",
-            )  # fmt: skip
+            train(run, toy, folder / seed, "-s", "en", "-t", "de", "--seed", seed, "--max-epoch", "3")
 
     return once("autoregressive", make)
+
+
+def train(run: Runner, toy: Toy, folder: Path, *words: str) -> None:
+    run(
+        "fairseq-train", toy.bin, "--task", "translation", "--arch", "transformer", *SIZE,
+        "--max-source-positions", "9", "--dropout", "0", "--optimizer", "adam", "--lr", "5e-3", "--max-tokens", "300",
+        "--save-dir", folder, "--cpu", "--no-epoch-checkpoints", "--no-last-checkpoints", "--num-workers", "0",
+        "--required-batch-size-multiple", "1", "--log-format", "none", "--skip-invalid-size-inputs-valid-test", *words,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -166,13 +170,53 @@ def test_changed_settings_and_missing_sentences_are_refused(toy, path, teacher, 
                                                   "--shards", "3")  # fmt: skip
     changed = refused(capsys, toy.bin, "--output", tmp_path, "--merge")  # of another subset
     assert "subset was test, now it is train" in changed
-    message = refused(capsys, toy.bin, "--output", tmp_path, "--subset", "test", "--merge")
+    merge = (toy.bin, "--output", tmp_path, "--subset", "test", "--merge")
+    assert "beam was 5, now it is 3" in refused(capsys, *merge, "--beam", "3")
+    assert "precision was fp32, now it is fp16" in refused(capsys, *merge, "--fp16")
+    message = refused(capsys, *merge, "--beam", "5", "--max-len-b", "12")
     assert "shard 1 of 2 lacks 14 of 14 sentences (counted from 0: 1, 3, 5, 7, 9, …); run" in message
     command = message.strip().splitlines()[-1].split()
     assert command[:3] == ["nat", "distill", str(toy.bin)]
     assert cli.main(command[1:]) == 0  # what the message tells to run
-    distill(toy.bin, "--output", tmp_path, "--subset", "test", "--merge")
+    distill(*merge)
     assert len(read(tmp_path / "test.de")) == 29
+
+
+def test_damaged_shards_and_settings_are_refused(toy, path, tmp_path, capsys):
+    distill(toy.bin, "--path", path, "--output", tmp_path, "--subset", "test", "--cpu", *LIMIT)
+    merge = (toy.bin, "--output", tmp_path, "--subset", "test", "--merge")
+    shard, settings = tmp_path / "shards" / "shard-0-of-1.tsv", tmp_path / "shards" / "settings.json"
+    whole = shard.read_bytes()
+    for old, new in ((b"\th\tW", b"\th\t\xff"), (b"\th\tW", b"\th\tV")):
+        assert old in whole
+        shard.write_bytes(whole.replace(old, new, 1))
+        assert "not as they were written (their CRC differs)" in refused(capsys, *merge)
+    shard.unlink()
+    shard.mkdir()
+    assert "shard-0-of-1.tsv: cannot be opened (Is a directory)" in refused(capsys, *merge)
+    known = json.loads(settings.read_text())
+    del known["settings"]["shards"], known["where"]["command"]
+    settings.write_text(json.dumps(known))
+    assert "(lacks settings.shards, where.command); delete" in refused(capsys, *merge)
+
+
+def test_a_teacher_that_was_not_told_its_direction(run, toy, tmp_path, capsys, caplog):
+    train(run, toy, tmp_path / "teacher", "--max-update", "1")
+    command = ("--path", tmp_path / "teacher" / "checkpoint_best.pt", "--subset", "test", "--cpu", *LIMIT)
+    message = refused(capsys, toy.bin, *command, "--output", tmp_path / "out", "-s", "de", "-t", "en")
+    assert "was trained without --source-lang and --target-lang" in message
+    assert "(en to de); asked for is de to en" in message
+    assert not list((tmp_path / "out" / "shards").iterdir())
+    distill(toy.bin, *command, "--output", tmp_path / "one")
+    distill(toy.bin, *command, "--output", tmp_path / "two", "-s", "en", "-t", "de")
+    assert "direction is unknown" not in caplog.text
+    several = tmp_path / "bin"
+    shutil.copytree(toy.bin, several)
+    for name in ("en.idx", "en.bin", "de.idx", "de.bin"):
+        shutil.copy(toy.bin / f"test.en-de.{name}", several / f"test.de-en.{name}")
+    distill(several, *command, "--output", tmp_path / "three", "-s", "en", "-t", "de")
+    assert "direction is unknown" in caplog.text and "taken to translate en to de" in caplog.text
+    assert read(tmp_path / "three" / "test.de") == read(tmp_path / "one" / "test.de")
 
 
 def test_wrong_models_and_data_are_refused(toy, path, tmp_path, capsys):
@@ -214,7 +258,14 @@ def test_a_smaller_dictionary_is_refused(run, path, tmp_path, capsys):
         (["--path", "x", "--shards", "2", "--shard", "1", "--mix"], "--mix goes with --merge"),
         (["--merge", "--shard", "1"], "leave --shard out"),
         (["--path", "x", "-s", "en"], "give both of --source-lang and --target-lang"),
-        (["--path", "x", "--beam", "0"], "expected at least 1"),
+        (["--path", "x", "--beam", "0"], "0: expected a whole number from 1 to"),
+        (["--path", "x", "--beam", "abc"], "abc: expected a whole number from 1 to"),
+        (["--path", "x", "--lenpen", "nan"], "nan: expected a number from -10 to 10"),
+        (["--path", "x", "--max-len-a", "nan"], "nan: expected a number from 0 to"),
+        (["--path", "x", "--max-len-a", "inf"], "inf: expected a number from 0 to"),
+        (["--path", "x", "--max-len-b", "-5"], "-5: expected a whole number from 0 to"),
+        (["--path", "x", "--max-len-b", "0"], "leave no token for the shortest source"),
+        (["--path", "x", "--max-len-b", "0", "--max-len-a", "0.4"], "leave no token for the shortest source"),
     ],
 )
 def test_wrong_use_ends_with_status_2(words, complaint, tmp_path, capsys):

@@ -148,6 +148,127 @@ def test_archive_without_published_checksum_is_held_to_its_first_download(served
         assert main(words) == 0
 
 
+def without_setimes(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sums of all archives of WMT16 but the one whose sum nobody publishes; its known number of lines is that of 45."""
+    setimes = next(part for part in DATASETS["wmt16"].parts if part.name == "setimes2")
+    monkeypatch.setitem(setimes.__dict__, "lines", 45)
+    make_archives(mirror, "wmt16")
+    lines = (mirror / SUMS).read_text().splitlines(keepends=True)
+    (mirror / SUMS).write_text("".join(line for line in lines if "en-ro.txt.zip" not in line))
+    return mirror / SUMS
+
+
+def setimes_of(lines: int) -> dict[str, bytes]:
+    return {f"SETIMES.en-ro.{language}": b"other text\n" * lines for language in ("en", "ro")}
+
+
+def test_recorded_sum_is_demanded_when_the_archive_is_gone(served, tmp_path, capsys, monkeypatch):
+    mirror, archives = tmp_path / "mirror", tmp_path / "archives"
+    sums = without_setimes(mirror, monkeypatch)
+    content = (mirror / "en-ro.txt.zip").read_bytes()
+    archive, record = archives / "en-ro.txt.zip", archives / "en-ro.txt.zip.sha256"
+
+    def command(output: str, source: str | Path) -> list[str]:
+        words = options(served, tmp_path / output, source, "wmt16", ("en", "ro"), sums=False)
+        return [*words, "--checksums", str(sums), "--archives", str(archives)]
+
+    with serve(mirror) as url:
+        assert main(command("one", url)) == 0
+        recorded = record.read_text()
+        assert recorded == f"{hashlib.sha256(content).hexdigest()}  en-ro.txt.zip\n"
+        assert [path.name for path in archives.glob("*.sha256")] == [record.name]  # of --checksums nothing is recorded
+        archive.unlink()
+        pack(mirror / "en-ro.txt.zip", setimes_of(45))
+        assert main(command("two", url)) == 1
+        error = capsys.readouterr().err
+        assert f"expected {recorded.split()[0]} (recorded in {record})" in error and "set aside as" in error
+        assert record.read_text() == recorded
+        assert not archive.exists() and not (tmp_path / "two" / "train.en").exists()
+        (mirror / "en-ro.txt.zip").write_bytes(content)
+        assert main(command("two", url)) == 0
+    assert record.read_text() == recorded
+    # Archives that were downloaded once, taken as a mirror.
+    pack(archive, setimes_of(45))
+    assert main(command("three", archives)) == 1
+    assert f"(recorded in {record})" in capsys.readouterr().err
+    record.write_text("nonsense\n")
+    assert main(command("three", archives)) == 1
+    assert f"{record}: expected the SHA-256 of en-ro.txt.zip" in capsys.readouterr().err
+
+
+def test_nothing_is_recorded_of_an_archive_that_turned_out_wrong(served, tmp_path, capsys, monkeypatch):
+    mirror, output = tmp_path / "mirror", tmp_path / "out"
+    sums = without_setimes(mirror, monkeypatch)
+    content = (mirror / "en-ro.txt.zip").read_bytes()
+    pack(mirror / "en-ro.txt.zip", setimes_of(44))
+    with serve(mirror) as url:
+        words = [*options(served, output, url, "wmt16", ("en", "ro"), sums=False), "--checksums", str(sums)]
+        assert main(words) == 1
+        assert "setimes2 has 44 sentences, 45 are known of it" in capsys.readouterr().err
+        assert not list((output / "archives").glob("*.sha256"))
+        (output / "archives" / "en-ro.txt.zip").unlink()
+        (mirror / "en-ro.txt.zip").write_bytes(content)
+        assert main(words) == 0
+    assert hashlib.sha256(content).hexdigest() in (output / "archives" / "en-ro.txt.zip.sha256").read_text()
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_folder_made_with_other_sums_is_not_taken_for_the_published_one(served, tmp_path, capsys, dataset):
+    output, pair = tmp_path / "out", DATASETS[dataset].languages
+    assert main(options(served, output, served / dataset, dataset, pair)) == 0
+    before = snapshot(output)
+    assert main(options(served, output, served / dataset, dataset, pair, sums=False)) == 1
+    names = ", ".join(archive.name for archive in DATASETS[dataset].archives)
+    error = capsys.readouterr().err
+    assert f"was made with archives of other sums, given by --checksums: {names}. Give the same" in error
+    assert snapshot(output) == before
+    assert main(options(served, output, served / dataset, dataset, pair)) == 0
+    assert "complete already" in capsys.readouterr().err
+
+
+def test_sums_that_were_given_may_be_left_out_if_the_line_counts_are_the_known_ones(
+    served, tmp_path, capsys, monkeypatch
+):
+    for part in DATASETS["iwslt14"].parts:
+        monkeypatch.setitem(part.__dict__, "lines", 90 if part.split == "train" else 2)
+    assert main(options(served, tmp_path / "out", served / "iwslt14")) == 0
+    assert main(options(served, tmp_path / "out", served / "iwslt14", sums=False)) == 0
+    assert "complete already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("archives", "checked_against"), ("archives", "md5"), ("parts", "changes"), ("files", "bytes")]
+)
+def test_manifest_that_lacks_something(served, tmp_path, capsys, section, key):
+    output = tmp_path / "out"
+    assert main(options(served, output, served / "iwslt14")) == 0
+    content = manifest(output)
+    entries = content[section].values() if section == "files" else content[section]
+    for entry in entries:
+        del entry[key]
+    (output / "manifest.json").write_text(json.dumps(content))
+    for sums in (True, False):
+        assert main(options(served, output, served / "iwslt14", sums=sums)) == 1
+        assert f"manifest.json: not a manifest of nat download (KeyError('{key}'))" in capsys.readouterr().err
+    del content[section]
+    (output / "manifest.json").write_text(json.dumps(content))
+    assert main(options(served, output, served / "iwslt14")) == 1
+    assert f"not a manifest of nat download (KeyError('{section}'))" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e12", "-1"])
+def test_timeout_that_no_clock_takes(served, tmp_path, capsys, seconds):
+    words = options(served, tmp_path / "out", served / "iwslt14")
+    assert main([*words, "--timeout", seconds]) == 1
+    assert "expected more than 0 and at most 86,400 seconds" in capsys.readouterr().err
+
+
+def test_mirror_that_is_no_address_is_not_tried_again(served, tmp_path, capsys):
+    assert main(options(served, tmp_path / "out", "http://[bad/")) == 1
+    error = capsys.readouterr().err
+    assert "http://[bad/de-en.tgz: not an address to download from" in error and "trying again" not in error
+
+
 def test_wrong_mirror_names_every_archive(served, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with serve(tmp_path / "empty") as url:
@@ -251,7 +372,7 @@ def test_killed_download_is_continued(served, tmp_path, end):
         assert done.returncode == 0, done.stderr
         assert server.requests == [("/de-en.tgz", ""), ("/de-en.tgz", "bytes=1000-")]
     assert manifest(tmp_path / "out")["complete"]
-    assert sorted(path.name for path in (tmp_path / "out" / "archives").iterdir()) == ["de-en.tgz", "de-en.tgz.sha256"]
+    assert sorted(path.name for path in (tmp_path / "out" / "archives").iterdir()) == ["de-en.tgz"]
 
 
 def test_two_runs_at_once_on_one_output(served, tmp_path):

@@ -1,5 +1,7 @@
 """Shards, their files and their merging, without a model."""
 
+import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,12 @@ def write(folder: Path, shard: Shard, tokens: list[str], block: int = 2) -> Path
     return path
 
 
+def blocks(*texts: str) -> str:
+    """Lines as whole blocks of a shard's file."""
+    ends = (f"#\t0.1\t{zlib.crc32(f'{text}#{chr(9)}0.1{chr(9)}'.encode()):08x}\n" for text in texts)
+    return "".join(text + end for text, end in zip(texts, ends, strict=True))
+
+
 def scan_all(folder: Path, shards: list[Shard]) -> list:
     return [scan(shard.file(folder), shard) for shard in shards]
 
@@ -55,8 +63,7 @@ def test_a_file_cut_anywhere_continues_with_its_whole_blocks(tmp_path):
     tokens = ["ä b", "", "# 1.0", "W1\u2028W2", "</s>"]
     shard = Shard(0, 1, len(tokens))
     whole = write(tmp_path, shard, tokens).read_bytes()
-    ends = [0, *(i + 7 for i in range(len(whole)) if whole[i : i + 7] == b"#\t0.500")]
-    ends = [end + 1 if end else 0 for end in ends]
+    ends = [0, *(i + 17 for i in range(len(whole)) if whole[i : i + 8] == b"#\t0.500\t")]
     assert len(ends) == 4
     for size in range(len(whole) + 1):
         path = tmp_path / "cut" / shard.file(tmp_path).name
@@ -76,20 +83,58 @@ def test_a_file_cut_anywhere_continues_with_its_whole_blocks(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("1\th\tx\n1\th\ty\n#\t0.1\n", "before line 3: a sentence is there twice"),
-        ("1\th\tx\n#\t0.1\n1\th\ty\n#\t0.1\n", "before line 4: a sentence is there twice"),
-        ("2\th\tx\n#\t0.1\n", "line 1: sentence 2 is not of this shard"),
-        ("7\th\tx\n#\t0.1\n", "line 1: sentence 7 is not of this shard"),
-        ("1\th\tx\n3\t?\tx\n#\t0.1\n", "line 2: expected index, kind and tokens"),
-        ("one\n#\t0.1\n", "line 1: expected index, kind and tokens"),
+        (blocks("1\th\tx\n1\th\ty\n"), "before line 3: a sentence is there twice"),
+        (blocks("1\th\tx\n", "1\th\ty\n"), "before line 4: a sentence is there twice"),
+        (blocks("2\th\tx\n"), "line 1: sentence 2 is not of this shard"),
+        (blocks("7\th\tx\n"), "line 1: sentence 7 is not of this shard"),
+        (blocks("1\th\tx\n3\t?\tx\n"), "line 2: expected index, kind and tokens"),
+        (blocks("one\n"), "line 1: expected index, kind and tokens"),
+        (blocks("1\th\tx\n").replace("x", "y"), "lines 1 to 2: not as they were written"),
+        (blocks("1\th\tx\n", "3\th\ty z\n5\th\tx\n").replace("y z", "z y"), "lines 3 to 5: not as they were written"),
+        (blocks("1\th\tx\n3\th\ty\n").replace("3\th\ty\n", ""), "lines 1 to 2: not as they were written"),
+        (blocks("1\th\tx\n").replace("0.1", "0.2"), "lines 1 to 2: not as they were written"),
+        ("1\th\tx\n#\t0.1\n", "lines 1 to 2: not as they were written"),
     ],
 )
 def test_an_altered_file_is_refused_with_its_line(tmp_path, text, complaint):
     shard = Shard(1, 2, 6)
     path = shard.file(tmp_path)
     path.write_text(text)
-    with pytest.raises(UserError, match=f"{path.name}: {complaint}; the file was altered"):
+    with pytest.raises(UserError, match=f"{path.name}: {complaint}.*; the file was altered: `truncate -s "):
         scan(path, shard)
+
+
+def test_the_advice_for_an_altered_file_keeps_what_stands_before(tmp_path):
+    shard = Shard(0, 1, 4)
+    path = write(tmp_path, shard, ["a", "b", "c", "d"])
+    path.write_bytes(path.read_bytes().replace(b"0\th\ta\n", b"0\th\t\xff\n"))  # in the second block
+    with pytest.raises(UserError, match="lines 4 to 6: not as they were written") as raised:
+        scan(path, shard)
+    words = str(raised.value).split("`")[1].split()
+    assert (words[:2], words[3]) == (["truncate", "-s"], str(path))
+    path.write_bytes(path.read_bytes()[: int(words[2])])
+    assert scan(path, shard).missing(shard).tolist() == [0, 1]
+
+
+def test_a_file_that_changes_while_it_is_merged_is_refused(tmp_path):
+    shard = Shard(0, 1, 2)
+    path = write(tmp_path, shard, ["a", "b"])
+    state = scan(path, shard)
+    for altered in (b"0\th\t\xff\n", b"0 h a \n", b"1\th\ta\n"):
+        path.write_bytes(path.read_bytes().replace(b"0\th\ta\n", altered))
+        with pytest.raises(UserError, match=f"{path.name} was changed while it was read"):
+            list(lines_in_order(tmp_path, [shard], [state]))
+        path.unlink()
+        write(tmp_path, shard, ["a", "b"])
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    shard = Shard(0, 1, 2)
+    path = shard.file(tmp_path)
+    path.mkdir()
+    for use in (lambda: scan(path, shard), lambda: open_shard(path, shard).__enter__()):
+        with pytest.raises(UserError, match=rf"{path.name}: cannot be opened \(Is a directory\)"):
+            use()
 
 
 def test_a_shard_has_one_writer(tmp_path):
@@ -116,13 +161,17 @@ def test_missing_sentences_are_told_shard_by_shard(tmp_path):
     assert "shard 2 of 3 lacks 10 of 10 sentences (counted from 0: 2, 5, 8, 11, 14, …); run\n    do 2" in message
 
 
+CORPUS = {"source_lang": "en", "target_lang": "de", "subset": "train", "sentences": 9, "shards": 1}
+WHERE = {"command": ["nat"], "checkpoints": ["a.pt"]}
+
+
 def test_changed_settings_are_named_with_both_values(tmp_path):
-    settings = {"beam": 5, "lenpen": 1.0, "checkpoints_sha256": ["a" * 64]}
-    claim_settings(tmp_path, settings, {"command": ["nat"]})
-    claim_settings(tmp_path, settings, {"command": ["another path"]})
-    assert read_settings(tmp_path)["where"] == {"command": ["nat"]}
+    settings = {**CORPUS, "beam": 5, "lenpen": 1.0, "checkpoints_sha256": ["a" * 64]}
+    claim_settings(tmp_path, settings, WHERE)
+    claim_settings(tmp_path, settings, {**WHERE, "command": ["another path"]})
+    assert read_settings(tmp_path)["where"] == WHERE
     with pytest.raises(UserError) as raised:
-        claim_settings(tmp_path, {"beam": 4, "lenpen": 1.0, "checkpoints_sha256": ["b" * 64]}, {})
+        claim_settings(tmp_path, {**settings, "beam": 4, "checkpoints_sha256": ["b" * 64]}, WHERE)
     message = str(raised.value)
     assert "beam was 5, now it is 4" in message
     assert "checkpoints sha256 was aaaaaaaaaaaa…, now it is bbbbbbbbbbbb…" in message
@@ -135,6 +184,27 @@ def test_damaged_settings_are_refused(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(UserError, match=r"settings\.json"):
         read_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "lacking"),
+    [
+        (
+            {},
+            "settings.source_lang, settings.target_lang, settings.subset, settings.sentences, settings.shards, where.",
+        ),
+        ({"settings": {**CORPUS, "shards": "1"}, "where": WHERE}, "settings.shards"),
+        ({"settings": {**CORPUS, "shards": 0}, "where": WHERE}, "settings.shards of at least 1"),
+        ({"settings": CORPUS, "where": {"command": ["nat"]}}, "where.checkpoints"),
+        ({"settings": CORPUS, "where": {**WHERE, "command": [1]}}, "where.command of texts"),
+    ],
+)
+def test_settings_that_lack_something_are_refused_by_its_name(tmp_path, content, lacking):
+    (tmp_path / "settings.json").write_text(json.dumps(content))
+    with pytest.raises(UserError) as raised:
+        read_settings(tmp_path)
+    assert f"settings.json: not the settings of a nat distill run (lacks {lacking}" in str(raised.value)
+    assert f"delete {tmp_path} to start anew" in str(raised.value)
 
 
 def merged(folder: Path, lines: list[Line], *, mix: bool = False) -> tuple[list[str], list[str], dict[str, int]]:

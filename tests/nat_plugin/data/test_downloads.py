@@ -201,7 +201,9 @@ def test_silent_server_is_left_and_the_rest_asked_for_again(store):
     assert [ranges for _, ranges in server.requests] == ["", "bytes=300000-"]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "gopher://example.invalid/a.tgz", "http://"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "gopher://a.invalid/a.tgz", "http://", "http://[bad/", "http://a b/", "http://a:99999/"]
+)
 def test_address_that_is_none(store, url):
     with pytest.raises(UserError, match="not an address to download from"):
         download(url, store[1], KNOWN, QUICK, lambda seconds: None)
