@@ -89,7 +89,7 @@ class Runner:
         for path in (*stage.outputs, *redirections, log):
             path.parent.mkdir(parents=True, exist_ok=True)
         fingerprint, started = workspace.fingerprint(stage), time.monotonic()
-        workspace.begin(stage, fingerprint)
+        workspace.begin(stage, fingerprint, keep=stage.self_checking and not afresh)
         with log.open("wb" if afresh else "ab") as stream:
             follower = _Follower(stage, log, clock, start=stream.tell())
             for step in stage.steps:
@@ -100,8 +100,8 @@ class Runner:
             if not path.exists()
         )
         seconds = time.monotonic() - started
-        workspace.finish(stage, fingerprint, seconds=seconds, versions=self._versions())
-        clock.tell(f"{stage.name}: done in {_shown_seconds(seconds)}")
+        new = workspace.finish(stage, fingerprint, seconds=seconds, versions=self._versions())
+        clock.tell(f"{stage.name}: {'done' if new else 'checked, unchanged,'} in {_shown_seconds(seconds)}")
 
     def _run_step(
         self, step: Sequence[Command], stage: Stage, log: Path, stream: IO[bytes], lock: int, follower: "_Follower"

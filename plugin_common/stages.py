@@ -61,6 +61,8 @@ class Stage:
         settings: what else decides it (JSON values).
         long: takes long and can be continued: after an interruption it goes on with what is there, provided that the
             fingerprint is still the same; what it made is moved aside, not deleted, when it has to start afresh.
+        self_checking: its commands find out by themselves whether anything is to be done, by more than the files named
+            here, and then leave all as it is: they are run each time, on what is there.
         variant: where several forms of a stage share a folder, the name of this one; it has records of its own.
         shown: what of its log is shown while it runs.
     """
@@ -72,6 +74,7 @@ class Stage:
     inputs: tuple[Path, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     long: bool = False
+    self_checking: bool = False
     variant: str = ""
     shown: Shown | None = None
 
@@ -165,25 +168,30 @@ class Workspace:
 
     # ---- records ----------------------------------------------------------------------------------------------------
 
-    def begin(self, stage: Stage, fingerprint: Mapping[str, Any]) -> None:
-        """Record that the stage has begun; it is not done until ``finish``."""
-        self._done(stage).unlink(missing_ok=True)
+    def begin(self, stage: Stage, fingerprint: Mapping[str, Any], *, keep: bool = False) -> None:
+        """Record that the stage has begun; it is not done until ``finish``, which may ``keep`` the former record."""
+        if not keep:
+            self._done(stage).unlink(missing_ok=True)
         self._write(self._begun(stage), {"fingerprint": fingerprint})
 
     def finish(
         self, stage: Stage, fingerprint: Mapping[str, Any], *, seconds: float, versions: Mapping[str, str]
-    ) -> None:
-        """Record that the stage is done."""
+    ) -> bool:
+        """Record that the stage is done; False if the record of a former run was kept, and still holds."""
+        outputs, former = self.digests(stage.outputs), self.record(stage)
         record = {
             "fingerprint": fingerprint,
-            "outputs": self.digests(stage.outputs),
+            "outputs": outputs,
             "seconds": round(seconds, 1),
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": dict(versions),
         }
-        self._write(self._done(stage), record)
+        new = (former.get("fingerprint"), former.get("outputs")) != (fingerprint, outputs)
+        if new:
+            self._write(self._done(stage), record)
         self._begun(stage).unlink(missing_ok=True)
         self._write(self.records / "digests.json", self._known)
+        return new
 
     def record(self, stage: Stage) -> dict[str, Any]:
         """What ``finish`` recorded; empty if the stage is not done."""
@@ -196,7 +204,7 @@ class Workspace:
         if redo:
             return Decision("run", "asked for by --redo")
         if begun is not None:
-            if not stage.long:
+            if not (stage.long or stage.self_checking):
                 return Decision("run", "it did not end well")
             if begun == fingerprint:
                 return Decision("continue", "it did not end; goes on with what is there")
@@ -210,6 +218,8 @@ class Workspace:
             return Decision("run", f"missing: {_listed(missing)}")
         if changed := [name for name, digest in outputs.items() if digest != done["outputs"].get(name)]:
             return Decision("run", f"changed after they were made: {_listed(changed)}")
+        if stage.self_checking:
+            return Decision("continue", "it finds out by itself whether anything is to be done")
         return Decision("skip", f"done {done['finished']}")
 
     def _done(self, stage: Stage) -> Path:
@@ -237,16 +247,21 @@ def plan(workspace: Workspace, stages: Sequence[Stage], *, redo: Iterable[str] =
     """What a run would do, without doing it.
 
     A stage that reads what an earlier one will make is listed as one to run; it is skipped after all if that comes out
-    as before.
+    as before. Whether a stage that finds out by itself does anything is not known beforehand.
     """
     listed: list[tuple[Stage, Decision]] = []
     made: dict[Path, str] = {}
+    checking: set[str] = set()
     redone = set(redo)
     for stage in stages:
         decision = workspace.decide(stage, redo=stage.name in redone)
         makers = dict.fromkeys(maker for path in stage.inputs for out, maker in made.items() if _within(path, out))
-        if decision.action == "skip" and makers:
+        if decision.action == "skip" and makers.keys() - checking:
             decision = Decision("run", f"unless {', '.join(makers)} makes the same as before")
+        elif decision.action == "skip" and makers:
+            decision = Decision("skip", f"{decision.reason}; unless {', '.join(makers)} brings anything new")
+        if decision.action == "continue" and stage.self_checking:
+            checking.add(stage.name)
         if decision.action != "skip":
             made |= dict.fromkeys(stage.outputs, stage.name)
         listed.append((stage, decision))

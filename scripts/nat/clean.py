@@ -11,34 +11,20 @@ if __name__ == "__main__":  # by path: this folder's modules must not hide other
     sys.path[:] = [str(here.parents[1]), *(path for path in sys.path if Path(path).resolve() != here)]
 
 import argparse
-import itertools
-import tempfile
 from collections.abc import Sequence
 
 from nat_plugin.data.literature import CleaningReport, clean_corpus
-from nat_plugin.data.literature_corpora import SPLITS
 from plugin_common.atomic_file import clean_up_when_terminated
 from plugin_common.errors import UserError
 
 
 def clean(args: argparse.Namespace) -> CleaningReport:
     """Clean ``args.raw`` into ``args.output``."""
-    options = {"workers": args.workers, "remove_diacritics": args.remove_diacritics, "deduplicate": args.deduplicate}
-    languages = (args.source_lang, args.target_lang)
-    if args.train_pairs is None:
-        return clean_corpus(args.dataset, *languages, args.raw, args.output, **options)
-    with tempfile.TemporaryDirectory() as folder:
-        for split, language in itertools.product(SPLITS, languages):
-            path = args.raw / f"{split}.{language}"
-            if path.is_file():  # if not, clean_corpus says what to do
-                copy_lines(path, Path(folder) / path.name, args.train_pairs if split == "train" else None)
-        return clean_corpus(args.dataset, *languages, Path(folder), args.output, **options)
-
-
-def copy_lines(source: Path, target: Path, count: int | None) -> None:
-    """Copy the first ``count`` lines, or all."""
-    with source.open("rb") as reading, target.open("wb") as writing:
-        writing.writelines(itertools.islice(reading, count))
+    return clean_corpus(
+        args.dataset, args.source_lang, args.target_lang, args.raw, args.output,
+        workers=args.workers, remove_diacritics=args.remove_diacritics, deduplicate=args.deduplicate,
+        train_pairs=args.train_pairs,
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,7 +31,8 @@ def drop_long(source: Path, target: Path, most: int) -> Counts:
     """Keep the pairs of which neither side has more than ``most`` tokens, in their order.
 
     Raises:
-        UserError: the files do not have the same number of lines, or cannot be read or written.
+        UserError: the files do not have the same number of lines, cannot be read or written, or no pair would be left;
+            the files are as they were then.
     """
     read = dropped = 0
     try:
@@ -50,6 +51,11 @@ def drop_long(source: Path, target: Path, most: int) -> Counts:
                 else:
                     kept_sources.write(a)
                     kept_targets.write(b)
+            if read == dropped > 0:
+                raise UserError(
+                    f"{source}, {target}: each of the {read:,} pairs has a side of more than {most} tokens, none would "
+                    "be left; give a larger --most"
+                )
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); nat tokenize makes it") from error
     return Counts(read, dropped)
@@ -63,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--target-lang", required=True, metavar="LANG")
     parser.add_argument("--most", required=True, type=int, metavar="N", help="tokens that a side may have")
     args = parser.parse_args(argv)
+    if args.most < 1:
+        parser.error(f"--most {args.most}: expected at least 1")
     source, target = (Path(f"{args.prefix}.{language}") for language in (args.source_lang, args.target_lang))
     try:
         with clean_up_when_terminated():

@@ -11,7 +11,7 @@ from pathlib import Path
 from plugin_common.errors import raise_all
 from scripts.nat.pipeline import ROOT, Choices, stages
 from scripts.nat.recipes import RECIPES, tiny
-from scripts.nat.training import Machine
+from scripts.nat.training import Machine, least_gpu_tokens
 
 PRECISIONS = ("fp16", "bf16", "fp32")
 DATA = ("distilled", "raw", "mixed")
@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
         "--gpu-tokens",
         default="12288",
         metavar="N",
-        help="most tokens at once on a GPU; larger batches are accumulated over several steps (default: %(default)s)",
+        help="most tokens at once on a GPU, in training and translating; larger batches are accumulated over several "
+        "steps (default: %(default)s)",
     )
     made.add_argument(
         "--pmlm",
@@ -106,11 +107,13 @@ def request(argv: Sequence[str]) -> Request:
     gpus = _gpus(args.gpus, problems)
     if args.precision == "fp16" and gpus == 0:
         problems.append("--precision fp16: only for GPUs; on the CPU give bf16 or fp32")
-    gpu_tokens = _number("--gpu-tokens", args.gpu_tokens, 1, problems)
     seed = _number("--seed", args.seed, 0, problems)
     work = Path(args.work) if args.work else ROOT / "runs" / args.reproduction
     _check_places(args, work, problems)
     recipe = RECIPES.get(args.reproduction, next(iter(RECIPES.values())))
+    least = least_gpu_tokens(recipe, distilled=args.data != "raw")
+    room = f": twice the longest training pair's, so that it fits into any share of an update ({least // 2:,} tokens)"
+    gpu_tokens = _number("--gpu-tokens", args.gpu_tokens, least, problems, instead=least, why=room)
     folder = Path(args.pmlm)
     choices = Choices(
         recipe=tiny(recipe) if args.scale == "tiny" else recipe,
@@ -171,14 +174,14 @@ def _extra(settings: Sequence[str], problems: list[str]) -> dict[str, list[str]]
     return extra
 
 
-def _number(option: str, text: str, least: int, problems: list[str], *, instead: int = 1) -> int:
+def _number(option: str, text: str, least: int, problems: list[str], *, instead: int = 1, why: str = "") -> int:
     """The number that ``text`` is; ``instead`` and one more problem if it is none, or too small."""
     try:
         number = int(text)
     except ValueError:
         number = least - 1
     if number < least:
-        problems.append(f"{option} {text}: expected a whole number, {least} or more")
+        problems.append(f"{option} {text}: expected a whole number, {least} or more{why}")
         return instead
     return number
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plugin_common.stages import Command, Stage, Workspace
 from scripts.nat import training
+from scripts.nat.given_options import with_options
 from scripts.nat.recipes import Baseline, OnePass, Recipe
 from scripts.nat.training import Languages, Machine
 
@@ -71,20 +72,9 @@ def stages(choices: Choices) -> list[Stage]:
     """All stages in order, with ``choices.extra`` added to the commands of the stages that it names."""
     made = [*_text(choices), *_baseline(choices), *_distilled(choices), *_one_pass(choices), *_figures(choices)]
     extra = choices.extra or {}
-    made = [_with_options(stage, tuple(extra[stage.name])) if stage.name in extra else stage for stage in made]
+    made = [with_options(stage, extra[stage.name]) if stage.name in extra else stage for stage in made]
     first = [stage.name for stage in made].index("nat-train")
     return [*made[:first], *(replace(stage, variant=choices.variant) for stage in made[first:])]
-
-
-def _with_options(stage: Stage, options: tuple[str, ...]) -> Stage:
-    """The stage with ``options`` after those of its commands, as far as they run the same program as the first."""
-    program = stage.commands[0].words[:2]
-    same = 2 if program[0] in ("nat", "python") else 1
-    steps = tuple(
-        tuple(replace(c, words=(*c.words, *options)) if c.words[:same] == program[:same] else c for c in step)
-        for step in stage.steps
-    )
-    return replace(stage, steps=steps)
 
 
 def _files(folder: Path, languages: Languages, splits: Sequence[str] = SPLITS) -> tuple[Path, ...]:
@@ -133,7 +123,8 @@ def _text(choices: Choices) -> list[Stage]:
     model = (Path(choices.pmlm),) if Path(choices.pmlm).is_dir() else ()
     tokenizer = tuple(pmlm / name for name in ("tokenizer.json", "dict.txt", "config.json"))
     return [
-        Stage("download", "the benchmark's archives, as plain text", _one(download), (raw,)),
+        # Only nat download knows whether the text there is that of the archives that --checksums demands.
+        Stage("download", "the benchmark's archives, as plain text", _one(download), (raw,), self_checking=True),
         Stage(
             "clean", "normalise and filter as the literature does", _one(cleaned), (clean,),
             _files(raw, languages, splits),
@@ -184,10 +175,13 @@ def _train_and_average(
 
 def _baseline(choices: Choices) -> list[Stage]:
     work, settings, data = choices.work, choices.recipe.baseline, choices.work / "data-bin"
+    longest = training.longest_pair(choices.recipe, distilled=False)
     train = training.train_baseline(
-        settings, choices.languages, choices.machine, data=data, save=work / "at/checkpoints", seed=choices.seed
-    )
-    model = _train_and_average("at", "the autoregressive baseline", train, work / "at", (data,), settings)
+        settings, choices.languages, choices.machine,
+        longest=longest, data=data, save=work / "at/checkpoints", seed=choices.seed,
+    )  # fmt: skip
+    purpose = "the autoregressive baseline" + training.left_out(choices.machine, settings.tokens, longest)
+    model = _train_and_average("at", purpose, train, work / "at", (data,), settings)
     log = work / "at/test.log"
     translate = training.translate_baseline(
         choices.recipe, choices.languages, choices.machine,
@@ -203,27 +197,35 @@ def _distilled(choices: Choices) -> list[Stage]:
     work, languages, data = choices.work, choices.languages, choices.work / "data-bin"
     folder, model, shards = work / "distill", work / "at/model.pt", work / "distill" / SHARDS_FOLDER
     decode = training.distill(choices.recipe, languages, choices.machine, data=data, model=model, output=folder)
-    merge = training.merge(languages, data=data, output=folder, mix=choices.data == "mixed")
-    purpose = "put the shards together" + (", after the raw pairs" if choices.data == "mixed" else "")
-    return [
+    merge = training.merge(languages, data=data, output=folder)
+    distilled = _files(folder, languages, ("train",))
+    made = [
         Stage("distill", "decode the training source", (decode,), (shards,), (data, model), long=True),
-        Stage("merge", purpose, _one(merge), _files(folder, languages, ("train",)), (data, shards)),
-        _preprocess(
-            choices, "preprocess-distilled", "pieces → numbers", folder, work / f"data-bin-{choices.data}", SPLITS[:2]
-        ),
-    ]  # fmt: skip
+        Stage("merge", "put the shards together", _one(merge), distilled, (data, shards)),
+    ]
+    if choices.data == "mixed":
+        raw, folder = _files(work / "pieces", languages, ("train",)), choices.folder("distill")
+        mixed = _files(folder, languages, ("train",))
+        join = [Command(("cat", str(a), str(b)), output=c) for a, b, c in zip(raw, distilled, mixed, strict=True)]
+        made.append(Stage("mix", "the raw pairs, then the distilled ones", _one(*join), mixed, (*raw, *distilled)))
+    numbers = _preprocess(
+        choices, "preprocess-distilled", "pieces → numbers", folder, work / f"data-bin-{choices.data}", SPLITS[:2]
+    )
+    return [*made, replace(numbers, variant=choices.variant)]
 
 
 def _one_pass(choices: Choices) -> list[Stage]:
     work, settings, pmlm, folder = choices.work, choices.recipe.one_pass, choices.work / "pmlm", choices.folder("nat")
     data = work / ("data-bin" if choices.data == "raw" else f"data-bin-{choices.data}")
+    longest = training.longest_pair(choices.recipe, distilled=choices.data != "raw")
     train = training.train_one_pass(
         settings, choices.languages, choices.machine,
-        data=data, pmlm=pmlm, save=folder / "checkpoints", seed=choices.seed,
+        longest=longest, data=data, pmlm=pmlm, save=folder / "checkpoints", seed=choices.seed,
     )  # fmt: skip
-    model = _train_and_average(
-        "nat", f"the one-pass model on {choices.data} data", train, folder, (data, pmlm), settings
+    purpose = f"the one-pass model on {choices.data} data" + training.left_out(
+        choices.machine, settings.tokens, longest
     )
+    model = _train_and_average("nat", purpose, train, folder, (data, pmlm), settings)
     log = folder / "test.log"
     translate = training.translate_one_pass(
         choices.recipe, choices.languages, choices.machine,
@@ -275,9 +277,10 @@ def _figures(choices: Choices) -> list[Stage]:
     speed = speed_commands(choices)
     logs = tuple(path for command in speed for path in (command.output, command.errors) if path is not None)
     inputs = (work / "data-bin", *(folder / "model.pt" for folder in folders.values()), work / "pmlm/tokenizer.json")
+    setting = {"device": choices.device, "tokens of a large batch": choices.machine.at_once(choices.recipe.batch)}
     return [
         Stage("score", "BLEU and chrF2 of both", _one(*score), tuple(scores.values()), (*texts.values(), reference)),
-        Stage("speed", "time both on the test set", _one(*speed), logs, inputs, {"device": choices.device}),
+        Stage("speed", "time both on the test set", _one(*speed), logs, inputs, setting),
     ]
 
 

@@ -9,8 +9,13 @@ from plugin_common.stages import Command
 from scripts.nat.recipes import Baseline, OnePass, Recipe
 
 PLUGIN = Path(__file__).resolve().parents[2] / "nat_plugin"
-LENGTH_LIMIT = ("--max-len-a", "1.2", "--max-len-b", "10")
+MAX_LEN_A, MAX_LEN_B = 1.2, 10
+LENGTH_LIMIT = ("--max-len-a", str(MAX_LEN_A), "--max-len-b", str(MAX_LEN_B))
 """A left-to-right hypothesis may have 1.2 · source + 10 tokens: a model that has learnt little would not stop."""
+UNCUT = 2048
+"""Tokens that a batch of validation or test sentences has room for at least: these are not cut to the training's limit,
+and without gradients they need less memory."""
+DISTILL_BATCH = 12_000  # source tokens
 _VALIDATED = re.compile(r"valid on 'valid' subset.*?\| loss (\S+)(?:.*?\| bleu (\S+))?.*?\| num_updates (\d+)")
 
 
@@ -40,11 +45,39 @@ class Machine:
         """The option that keeps off GPUs, if any."""
         return () if self.gpus else ("--cpu",)
 
-    def batches(self, tokens: int) -> tuple[str, ...]:
-        """Options by which an update sees ``tokens`` tokens on these GPUs."""
-        processes = max(1, self.gpus)
+    def spread(self, tokens: int, longest: int) -> "Spread":
+        """How an update of ``tokens`` tokens is shared out, each batch with room for a pair of ``longest`` tokens.
+
+        Where there are too many GPUs for that, some are left out: the update keeps its size. ``gpu_tokens`` is at least
+        twice ``longest`` (see :func:`least_gpu_tokens`), or accumulation could leave a batch too little room.
+        """
+        processes = min(max(1, self.gpus), max(1, tokens // longest))
         steps = math.ceil(tokens / (processes * self.gpu_tokens))
-        return "--max-tokens", str(round(tokens / (processes * steps))), "--update-freq", str(steps)
+        return Spread(processes, max(longest, round(tokens / (processes * steps))), steps)
+
+    def at_once(self, most: int) -> str:
+        """Tokens of a batch without gradients: ``most``, or what a GPU takes at once."""
+        return str(max(UNCUT, min(most, self.gpu_tokens)))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How an update is shared out: processes, tokens that each takes at once, steps that are accumulated."""
+
+    processes: int
+    tokens: int
+    steps: int
+
+
+def longest_pair(recipe: Recipe, *, distilled: bool) -> int:
+    """Tokens, ``</s>`` included, that the longer side of a training pair may have."""
+    raw = recipe.most_pieces + 1
+    return int(MAX_LEN_A * raw + MAX_LEN_B) + 1 if distilled else raw
+
+
+def least_gpu_tokens(recipe: Recipe, *, distilled: bool) -> int:
+    """With so many tokens on each GPU, updates of any size can be shared out (see :meth:`Machine.spread`)."""
+    return 2 * longest_pair(recipe, distilled=distilled)
 
 
 @dataclass(frozen=True)
@@ -61,9 +94,21 @@ class Languages:
 
 
 def train_one_pass(
-    settings: OnePass, languages: Languages, machine: Machine, *, data: Path, pmlm: Path, save: Path, seed: int
+    settings: OnePass,
+    languages: Languages,
+    machine: Machine,
+    *,
+    longest: int,
+    data: Path,
+    pmlm: Path,
+    save: Path,
+    seed: int,
 ) -> Command:
-    """``fairseq-train`` for the CTC model with embedding distillation from its own, frozen PMLM."""
+    """``fairseq-train`` for the CTC model with embedding distillation from its own, frozen PMLM.
+
+    Args:
+        longest: see :func:`longest_pair`.
+    """
     words = (
         "fairseq-train", str(data), "--user-dir", str(PLUGIN), "--task", "ctc_nat", *languages.options,
         "--arch", "ctc_pmlm", "--pmlm", str(pmlm), "--upsampler", "mask_insertion", "--mask-placement", "uniform",
@@ -79,11 +124,11 @@ def train_one_pass(
         *machine.half,
     )  # fmt: skip
     workers = "4" if machine.gpus else "0"
-    return Command(words, ("--num-workers", workers, *_where(machine), *machine.batches(settings.tokens)))
+    return Command(words, ("--num-workers", workers, *_where(machine, settings.tokens, longest)))
 
 
 def train_baseline(
-    settings: Baseline, languages: Languages, machine: Machine, *, data: Path, save: Path, seed: int
+    settings: Baseline, languages: Languages, machine: Machine, *, longest: int, data: Path, save: Path, seed: int
 ) -> Command:
     """``fairseq-train`` for the autoregressive Transformer, on the same pieces.
 
@@ -96,7 +141,7 @@ def train_baseline(
         *_schedule(settings, seed, save), "--warmup-init-lr", "1e-07", "--required-batch-size-multiple", "1",
         *machine.half,
     )  # fmt: skip
-    return Command(words, ("--num-workers", "0", *_where(machine), *machine.batches(settings.tokens)))
+    return Command(words, ("--num-workers", "0", *_where(machine, settings.tokens, longest)))
 
 
 def _schedule(settings: OnePass | Baseline, seed: int, save: Path) -> tuple[str, ...]:
@@ -112,9 +157,26 @@ def _schedule(settings: OnePass | Baseline, seed: int, save: Path) -> tuple[str,
     )  # fmt: skip
 
 
-def _where(machine: Machine) -> tuple[str, ...]:
-    logs = ("--log-format", "simple", "--log-interval", "100")
-    return *logs, *machine.device, *(("--distributed-world-size", str(machine.gpus)) if machine.gpus else ())
+def _where(machine: Machine, tokens: int, longest: int) -> tuple[str, ...]:
+    """Options by which an update sees ``tokens`` tokens on this machine."""
+    spread = machine.spread(tokens, longest)
+    return (
+        "--log-format", "simple", "--log-interval", "100", *machine.device,
+        *(("--distributed-world-size", str(spread.processes)) if machine.gpus else ()),
+        "--max-tokens", str(spread.tokens), "--update-freq", str(spread.steps),
+        "--max-tokens-valid", machine.at_once(machine.gpu_tokens),
+    )  # fmt: skip
+
+
+def left_out(machine: Machine, tokens: int, longest: int) -> str:
+    """What is to be told of GPUs that a training cannot use, if there are any."""
+    used = machine.spread(tokens, longest).processes
+    if used >= machine.gpus:
+        return ""
+    return (
+        f", on {used} of {machine.gpus} GPUs: an update's {tokens:,} tokens are no more batches with room for the "
+        f"longest pair ({longest} tokens)"
+    )
 
 
 def validation_line(line: str) -> str | None:
@@ -172,31 +234,34 @@ def translate_baseline(
 def _translate(
     words: tuple[str, ...], recipe: Recipe, machine: Machine, *, pmlm: Path, model: Path, log: Path, one: bool
 ) -> Command:
-    size = ("--batch-size", "1") if one else ("--max-tokens", str(recipe.batch))
+    size = ("--batch-size", "1") if one else ("--max-tokens", machine.at_once(recipe.batch))
     rest = (
-        "--path", str(model), "--gen-subset", "test", *size, "--bpe", "pmlm", "--pmlm-tokenizer", str(pmlm),
+        "--path", str(model), "--gen-subset", "test", "--bpe", "pmlm", "--pmlm-tokenizer", str(pmlm),
         "--scoring", "sacrebleu", *machine.half,
     )  # fmt: skip
-    return Command((*words, *rest), ("--num-workers", "0", *machine.device), output=log, errors=log.with_suffix(".err"))
+    how = ("--num-workers", "0", *machine.device, *size)
+    return Command((*words, *rest), how, output=log, errors=log.with_suffix(".err"))
 
 
 def distill(
     recipe: Recipe, languages: Languages, machine: Machine, *, data: Path, model: Path, output: Path
 ) -> tuple[Command, ...]:
-    """``nat distill`` of each shard; they may run side by side."""
+    """``nat distill`` of each shard; they may run side by side.
+
+    Batches decide nothing but how long a very long hypothesis may be: ``--max-len-a`` goes by a batch's longest source.
+    """
     settings = recipe.baseline
     words = (
         "nat", "distill", str(data), "--path", str(model), *languages.options, "--output", str(output),
         "--user-dir", str(PLUGIN), "--beam", str(settings.beam), "--lenpen", f"{settings.lenpen:g}", *LENGTH_LIMIT,
         *machine.half,
     )  # fmt: skip
+    how = (*machine.device, "--max-tokens", machine.at_once(DISTILL_BATCH))
     return tuple(
-        Command((*words, "--shards", str(recipe.shards), "--shard", str(shard)), machine.device)
-        for shard in range(recipe.shards)
+        Command((*words, "--shards", str(recipe.shards), "--shard", str(shard)), how) for shard in range(recipe.shards)
     )
 
 
-def merge(languages: Languages, *, data: Path, output: Path, mix: bool) -> Command:
-    """``nat distill --merge``: all shards in order, after the raw pairs if ``mix``."""
-    words = ("nat", "distill", str(data), *languages.options, "--output", str(output), "--merge")
-    return Command((*words, "--mix") if mix else words)
+def merge(languages: Languages, *, data: Path, output: Path) -> Command:
+    """``nat distill --merge``: all shards in order."""
+    return Command(("nat", "distill", str(data), *languages.options, "--output", str(output), "--merge"))

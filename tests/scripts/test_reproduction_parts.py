@@ -78,7 +78,21 @@ def test_the_first_training_pairs_only(tmp_path: Path, capsys: pytest.CaptureFix
     assert len((tmp_path / "out" / "train.ro").read_text().splitlines()) == 9
     (raw / "train.ro").unlink()
     assert clean.main([*words, "--train-pairs", "4"]) == 1
-    assert "train.ro: no such file" in capsys.readouterr().err
+    assert f"{raw / 'train.ro'}: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", [(), ("--train-pairs", "2")])
+def test_a_raw_corpus_is_not_written_over(
+    limit: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for split in ("train", "valid", "test"):
+        for language in ("en", "ro"):
+            (tmp_path / f"{split}.{language}").write_text("A line, here.\n" * 9)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    words = ["wmt16", "--source-lang", "en", "--target-lang", "ro", "--raw", str(tmp_path), "--output", str(tmp_path)]
+    assert clean.main([*words, *limit]) == 1
+    assert "is input and output" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_pairs_with_a_long_side_are_dropped_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -97,6 +111,22 @@ def test_pairs_with_a_long_side_are_dropped_and_counted(tmp_path: Path, capsys: 
     (tmp_path / "train.ro").unlink()
     assert drop_long.main(words) == 1
     assert "train.ro: cannot be read" in capsys.readouterr().err
+
+
+def test_a_limit_that_leaves_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for language in ("en", "ro"):
+        (tmp_path / f"train.{language}").write_text("a b\nc d\n")
+    words = [f"--prefix={tmp_path / 'train'}", "--source-lang=en", "--target-lang=ro"]
+    assert drop_long.main([*words, "--most=1"]) == 1
+    assert "each of the 2 pairs has a side of more than 1 tokens" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        drop_long.main([*words, "--most=0"])
+    assert ended.value.code == 2
+    assert "--most 0: expected at least 1" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "train.en": "a b\nc d\n",
+        "train.ro": "a b\nc d\n",
+    }
 
 
 @pytest.mark.parametrize(("visible", "slots"), [(None, ["0", "1"]), ("5,7,9", ["5", "7"])])

@@ -67,11 +67,13 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Script]:
 
 
 def actions(output: list[str]) -> dict[str, str]:
-    """By stage: ``skipped`` or ``done``."""
+    """By stage: ``done``, or ``skipped``, which is also what found by itself that nothing was to be done."""
     found = {}
     for line in output:
-        if (match := re.match(r"\[ *[\d:]+\] ([a-z-]+): (unchanged, skipped|done in)", line)) is not None:
-            found[match[1]] = match[2].split()[-1] if match[2] != "done in" else "done"
+        if (
+            match := re.match(r"\[ *[\d:]+\] ([a-z-]+): (unchanged, skipped|checked, unchanged|done in)", line)
+        ) is not None:
+            found[match[1]] = "done" if match[2] == "done in" else "skipped"
     return found
 
 
@@ -94,6 +96,20 @@ def test_from_download_to_bleu(script: Script) -> None:
     assert set(first.values()) == {"done"}
     check_scores(script)
     assert set(actions(script("--until", "score")).values()) == {"skipped"}
+
+
+@pytest.mark.parametrize("script", ["wmt16_enro"], indirect=True)
+def test_mixed_and_distilled_data_share_a_folder(script: Script) -> None:
+    until = ("--until", "preprocess-distilled")
+    assert set(actions(script(*until)).values()) == {"done"}
+    made = actions(script("--data", "mixed", *until))
+    assert {name for name, action in made.items() if action == "done"} == {"mix", "preprocess-distilled"}
+    for language in ("en", "ro"):
+        raw, distilled = script.read(f"pieces/train.{language}"), script.read(f"distill/train.{language}")
+        assert len(raw) == len(distilled) > 0
+        assert script.read(f"distill-mixed/train.{language}") == raw + distilled
+    for data in ("distilled", "mixed"):
+        assert set(actions(script("--data", data, *until)).values()) == {"skipped"}
 
 
 @pytest.mark.parametrize("script", ["wmt16_roen"], indirect=True)
