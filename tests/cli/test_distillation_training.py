@@ -225,7 +225,7 @@ def test_a_teacher_of_another_width(run: Runner, pieces: Pieces, pmlm: Path, tmp
         (("--distill-layer", "2"), "--distill-layer 2: the teacher has 1 layers; give 0 (embeddings) … 1, or -1"),
         (("--distill-layer", "-3"), "--distill-layer -3"),
         (("--distill-layer", "0", "--distill-distance", "kl"), "kl compares output distributions"),
-        (("--distill-weight", "-1"), "--distill-weight -1.0: expected a number of at least 0"),
+        (("--distill-weight", "-1"), "--distill-weight -1.0: expected a finite number of at least 0"),
         (("--distill-weight", "nan"), "--distill-weight nan"),
         (("--distill-start-update", "-5"), "--distill-start-update -5"),
         (("--teacher", "/no/such/folder"), "--teacher /no/such/folder: no such folder"),

@@ -362,7 +362,12 @@ def command(served: Path, output: Path, server: Server) -> list[str]:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_download_is_continued(served, tmp_path, end):
     with running_server(served / "iwslt14", stall_after=[1000]) as server:
-        with subprocess.Popen(command(served, tmp_path / "out", server), stderr=subprocess.DEVNULL) as process:
+        # A background job inherits SIGINT ignored; the child is to be as one in the foreground.
+        with subprocess.Popen(
+            command(served, tmp_path / "out", server),
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process:
             part = tmp_path / "out" / "archives" / "de-en.tgz.part"
             wait_until(lambda: part.exists() and part.stat().st_size == 1000)
             os.kill(process.pid, end)
