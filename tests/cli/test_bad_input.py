@@ -255,7 +255,8 @@ def test_interactive_says_the_same(run: Runner, toy: Toy, tmp_path: Path) -> Non
 
 def test_an_fp16_overflow_on_a_cpu(run: Runner, toy: Toy, tmp_path: Path) -> None:
     command = ("fairseq-train", toy.bin, "--user-dir", PLUGIN, "--task", "ctc_nat", "--cpu", *SHAPE, *TRAIN)
-    options = ("--max-tokens", "300", "--save-dir", tmp_path, "--fp16", "--fp16-init-scale", str(2**30))
+    options = ("--max-tokens", "300", "--save-dir", tmp_path, "--fp16", "--fp16-init-scale", str(2**30),
+               "--num-workers", "0")  # fmt: skip
     message = run(*command, *options, expect=1).error()
     assert "--fp16: a gradient overflowed" in message
     assert "use --bf16, or start from a smaller loss scale (--fp16-init-scale 1)" in message
