@@ -29,9 +29,9 @@ from nat_plugin.data.moses_text import (
     remove_romanian_diacritics,
     straighten_apostrophes,
 )
-from nat_plugin.data.ordered_pool import ordered_map
 from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import UserError, raise_all
+from plugin_common.ordered_pool import ordered_map
 from plugin_common.progress import progress_bar
 from plugin_common.text_lines import read_lines
 

@@ -2,23 +2,16 @@
 
 import contextlib
 import functools
-import multiprocessing
 import os
-import signal
-import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from typing import Any
 
 from nat_plugin.pmlm.piece_tokenizer import PieceTokenizer
 from plugin_common.atomic_file import atomic_output
 from plugin_common.dictionary_file import UNK
 from plugin_common.errors import UserError, raise_all
+from plugin_common.ordered_pool import ordered_pool
 from plugin_common.progress import progress_bar
 from plugin_common.text_lines import (
     ControlCharacters,
@@ -31,8 +24,6 @@ from plugin_common.text_lines import (
 )
 
 LISTED_LINES = 5
-
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -216,52 +207,11 @@ def _pool(tokenizer: PieceTokenizer, settings: Settings, workers: int) -> Iterat
             else:
                 os.environ["TOKENIZERS_PARALLELISM"] = previous[1]
         return
-    # Forked workers share the tokenizer's memory; where forking is not safe (macOS), each gets a copy.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker_process, initargs=(tokenizer, settings))
-    try:
-        pool.submit(os.getpid).result()  # start the processes before any thread of the progress bar
-        yield lambda work, source: _map_in_order(
-            pool, functools.partial(work, source), read_blocks(source), 3 * workers
-        )
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process was killed, probably because memory ran out; nothing was written. Try again with fewer: "
-            f"--workers {max(1, workers // 2)}"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _map_in_order(
-    pool: ProcessPoolExecutor, work: Callable[[LineBlock], Result], blocks: Iterable[LineBlock], in_flight: int
-) -> Iterator[Result]:
-    """``work(block)`` for each block, in order; ``blocks`` is read only as far as ``in_flight`` allows."""
-    pending: deque[Future[Result]] = deque()
-    for block in blocks:
-        pending.append(pool.submit(work, block))
-        if len(pending) >= in_flight:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+    with ordered_pool(workers, _start_worker, (tokenizer, settings)) as map_in_order:
+        yield lambda work, source: map_in_order(functools.partial(work, source), read_blocks(source))
 
 
 def _start_worker(tokenizer: PieceTokenizer, settings: Settings) -> None:
     global _worker_state
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core a process; the library reads this at each call
     _worker_state = tokenizer, settings
-
-
-def _start_worker_process(tokenizer: PieceTokenizer, settings: Settings) -> None:
-    _start_worker(tokenizer, settings)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the work
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker must not outlive a parent that was killed: it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -3,8 +3,8 @@ import signal
 
 import pytest
 
-from nat_plugin.data.ordered_pool import ordered_map
 from plugin_common.errors import UserError
+from plugin_common.ordered_pool import ordered_map
 
 
 def square(number: int) -> int:
@@ -43,5 +43,5 @@ def test_errors_come_through(workers):
 
 
 def test_killed_worker_is_told():
-    with pytest.raises(UserError, match=r"a worker process was killed.*fewer workers: 1"):
+    with pytest.raises(UserError, match=r"a worker process was killed.*fewer: --workers 1"):
         list(ordered_map(die_at_three, range(10), 2))
