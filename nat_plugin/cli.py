@@ -48,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"nat {args.command}: error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a folder without permission: commands catch what they can say more about
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"nat {args.command}: error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"nat {args.command}: interrupted", file=sys.stderr)
         return 130

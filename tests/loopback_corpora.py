@@ -13,6 +13,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import json
 import re
 import tarfile
 import threading
@@ -227,3 +228,22 @@ def _answer(request: BaseHTTPRequestHandler, folder: Path, server: Server) -> No
         request.wfile.write(body[:drop])
     if drop is not None:
         request.close_connection = True
+
+
+def download_words(
+    served: Path,
+    output: Path,
+    mirror: str | Path,
+    dataset: str = "iwslt14",
+    pair: tuple[str, str] = ("de", "en"),
+    sums: bool = True,
+) -> list[str]:
+    """The command line of ``nat download``; ``served`` holds the archives that ``mirror`` gives."""
+    words = ["download", dataset, "--source-lang", pair[0], "--target-lang", pair[1], "--output", str(output)]
+    words += ["--mirror", str(mirror), "--retries", "1", "--timeout", "5"]
+    return words + (["--checksums", str(served / dataset / SUMS)] if sums else [])
+
+
+def manifest(output: Path) -> dict[str, Any]:
+    """What the command wrote about its work."""
+    return json.loads((output / "manifest.json").read_text())

@@ -1,11 +1,5 @@
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -13,26 +7,16 @@ import pytest
 from nat_plugin.cli import main
 from nat_plugin.data.literature import clean_corpus
 from nat_plugin.data.literature_corpora import DATASETS
-from tests.loopback_corpora import SUMS, Server, make_archives, pack, running_server, serve, write_sums
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A folder with the archives of each data set."""
-    folder = tmp_path_factory.mktemp("served")
-    for dataset in DATASETS:
-        make_archives(folder / dataset, dataset)
-    return folder
-
-
-def options(served, output, mirror, dataset="iwslt14", pair=("de", "en"), sums=True) -> list[str]:
-    words = ["download", dataset, "--source-lang", pair[0], "--target-lang", pair[1], "--output", str(output)]
-    words += ["--mirror", str(mirror), "--retries", "1", "--timeout", "5"]
-    return words + (["--checksums", str(served / dataset / SUMS)] if sums else [])
-
-
-def manifest(output: Path) -> dict:
-    return json.loads((output / "manifest.json").read_text())
+from tests.loopback_corpora import (
+    SUMS,
+    download_words,
+    make_archives,
+    manifest,
+    pack,
+    running_server,
+    serve,
+    write_sums,
+)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -44,7 +28,7 @@ def test_each_data_set_from_a_mirror_to_clean_text_and_scores(served, tmp_path, 
     for pair in (DATASETS[dataset].languages, DATASETS[dataset].languages[::-1]):
         output = tmp_path / "-".join(pair)
         with serve(served / dataset) as url:
-            assert main(options(served, output, url, dataset, pair)) == 0
+            assert main(download_words(served, output, url, dataset, pair)) == 0
         found = manifest(output)
         for name, file in found["files"].items():
             content = (output / name).read_bytes()
@@ -60,9 +44,9 @@ def test_each_data_set_from_a_mirror_to_clean_text_and_scores(served, tmp_path, 
 
 def test_second_run_asks_for_nothing_and_changes_nothing(served, tmp_path, capsys):
     with running_server(served / "iwslt14") as server:
-        assert main(options(served, tmp_path / "out", server.url)) == 0
+        assert main(download_words(served, tmp_path / "out", server.url)) == 0
         before, asked = snapshot(tmp_path / "out"), len(server.requests)
-        assert main(options(served, tmp_path / "out", server.url)) == 0
+        assert main(download_words(served, tmp_path / "out", server.url)) == 0
         assert len(server.requests) == asked
     assert snapshot(tmp_path / "out") == before
     assert "complete already, nothing to do" in capsys.readouterr().err
@@ -72,7 +56,7 @@ def test_second_run_asks_for_nothing_and_changes_nothing(served, tmp_path, capsy
 def test_damaged_output_is_made_again_from_the_archives(served, tmp_path, damage):
     output = tmp_path / "out"
     with running_server(served / "iwslt14") as server:
-        assert main(options(served, output, server.url)) == 0
+        assert main(download_words(served, output, server.url)) == 0
         before = snapshot(output)
         if damage == "remove":
             (output / "train.de").unlink()
@@ -80,14 +64,14 @@ def test_damaged_output_is_made_again_from_the_archives(served, tmp_path, damage
             (output / "test.en").write_text("something else\n")
         else:
             (output / "manifest.json").write_text(json.dumps({**manifest(output), "complete": False}))
-        assert main(options(served, output, server.url)) == 0
+        assert main(download_words(served, output, server.url)) == 0
         assert len(server.requests) == 1
     assert snapshot(output) == before
 
 
 def test_folder_as_mirror_is_used_in_place_and_left_alone(served, tmp_path):
     before = sorted(path.name for path in (served / "wmt16").iterdir())
-    assert main(options(served, tmp_path / "out", served / "wmt16", "wmt16", ("ro", "en"))) == 0
+    assert main(download_words(served, tmp_path / "out", served / "wmt16", "wmt16", ("ro", "en"))) == 0
     assert sorted(path.name for path in (served / "wmt16").iterdir()) == before
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert made == {*manifest(tmp_path / "out")["files"], "manifest.json"}
@@ -96,14 +80,14 @@ def test_folder_as_mirror_is_used_in_place_and_left_alone(served, tmp_path):
 def test_archives_are_shared_between_directions(served, tmp_path):
     with running_server(served / "iwslt14") as server:
         for pair in (("de", "en"), ("en", "de")):
-            words = options(served, tmp_path / "-".join(pair), server.url, pair=pair)
+            words = download_words(served, tmp_path / "-".join(pair), server.url, pair=pair)
             assert main([*words, "--archives", str(tmp_path / "archives")]) == 0
         assert len(server.requests) == 1
     assert (tmp_path / "de-en" / "train.de").read_bytes() == (tmp_path / "en-de" / "train.de").read_bytes()
 
 
 def test_published_checksum_refuses_other_archives(served, tmp_path, capsys):
-    words = options(served, tmp_path / "out", served / "wmt14", "wmt14", ("en", "de"), sums=False)
+    words = download_words(served, tmp_path / "out", served / "wmt14", "wmt14", ("en", "de"), sums=False)
     assert main(words) == 1
     error = capsys.readouterr().err
     assert "5 problems:" in error
@@ -113,7 +97,7 @@ def test_published_checksum_refuses_other_archives(served, tmp_path, capsys):
 
 
 def test_archive_without_published_checksum_is_checked_by_its_line_counts(served, tmp_path, capsys):
-    assert main(options(served, tmp_path / "out", served / "iwslt14", sums=False)) == 1
+    assert main(download_words(served, tmp_path / "out", served / "iwslt14", sums=False)) == 1
     assert "ted-train has 90 sentences, 174,443 are known of it; the archive is altered" in capsys.readouterr().err
 
 
@@ -126,7 +110,7 @@ def test_archive_without_published_checksum_is_held_to_its_first_download(served
     make_archives(mirror, "iwslt14")
     output, archives = tmp_path / "out", tmp_path / "archives"
     with serve(mirror) as url:
-        words = [*options(served, output, url, sums=False), "--archives", str(archives)]
+        words = [*download_words(served, output, url, sums=False), "--archives", str(archives)]
         assert main(words) == 0
         recorded = manifest(output)["archives"][0]["sha256"]
         assert (archives / "de-en.tgz.sha256").read_text() == f"{recorded}  de-en.tgz\n"
@@ -137,7 +121,7 @@ def test_archive_without_published_checksum_is_held_to_its_first_download(served
         (output / "train.de").unlink()
         assert main(words) == 1
         assert f"expected {recorded} (recorded in {output}/manifest.json)" in capsys.readouterr().err
-        assert main([*options(served, tmp_path / "new", url, sums=False), "--archives", str(archives)]) == 1
+        assert main([*download_words(served, tmp_path / "new", url, sums=False), "--archives", str(archives)]) == 1
         assert f"expected {recorded} (recorded in {archives}/de-en.tgz.sha256)" in capsys.readouterr().err
         # Altered at its source, downloaded anew into the same output.
         (archives / "de-en.tgz").unlink()
@@ -169,7 +153,7 @@ def test_recorded_sum_is_demanded_when_the_archive_is_gone(served, tmp_path, cap
     archive, record = archives / "en-ro.txt.zip", archives / "en-ro.txt.zip.sha256"
 
     def command(output: str, source: str | Path) -> list[str]:
-        words = options(served, tmp_path / output, source, "wmt16", ("en", "ro"), sums=False)
+        words = download_words(served, tmp_path / output, source, "wmt16", ("en", "ro"), sums=False)
         return [*words, "--checksums", str(sums), "--archives", str(archives)]
 
     with serve(mirror) as url:
@@ -202,7 +186,7 @@ def test_nothing_is_recorded_of_an_archive_that_turned_out_wrong(served, tmp_pat
     content = (mirror / "en-ro.txt.zip").read_bytes()
     pack(mirror / "en-ro.txt.zip", setimes_of(44))
     with serve(mirror) as url:
-        words = [*options(served, output, url, "wmt16", ("en", "ro"), sums=False), "--checksums", str(sums)]
+        words = [*download_words(served, output, url, "wmt16", ("en", "ro"), sums=False), "--checksums", str(sums)]
         assert main(words) == 1
         assert "setimes2 has 44 sentences, 45 are known of it" in capsys.readouterr().err
         assert not list((output / "archives").glob("*.sha256"))
@@ -215,14 +199,14 @@ def test_nothing_is_recorded_of_an_archive_that_turned_out_wrong(served, tmp_pat
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_folder_made_with_other_sums_is_not_taken_for_the_published_one(served, tmp_path, capsys, dataset):
     output, pair = tmp_path / "out", DATASETS[dataset].languages
-    assert main(options(served, output, served / dataset, dataset, pair)) == 0
+    assert main(download_words(served, output, served / dataset, dataset, pair)) == 0
     before = snapshot(output)
-    assert main(options(served, output, served / dataset, dataset, pair, sums=False)) == 1
+    assert main(download_words(served, output, served / dataset, dataset, pair, sums=False)) == 1
     names = ", ".join(archive.name for archive in DATASETS[dataset].archives)
     error = capsys.readouterr().err
     assert f"was made with archives of other sums, given by --checksums: {names}. Give the same" in error
     assert snapshot(output) == before
-    assert main(options(served, output, served / dataset, dataset, pair)) == 0
+    assert main(download_words(served, output, served / dataset, dataset, pair)) == 0
     assert "complete already" in capsys.readouterr().err
 
 
@@ -231,8 +215,8 @@ def test_sums_that_were_given_may_be_left_out_if_the_line_counts_are_the_known_o
 ):
     for part in DATASETS["iwslt14"].parts:
         monkeypatch.setitem(part.__dict__, "lines", 90 if part.split == "train" else 2)
-    assert main(options(served, tmp_path / "out", served / "iwslt14")) == 0
-    assert main(options(served, tmp_path / "out", served / "iwslt14", sums=False)) == 0
+    assert main(download_words(served, tmp_path / "out", served / "iwslt14")) == 0
+    assert main(download_words(served, tmp_path / "out", served / "iwslt14", sums=False)) == 0
     assert "complete already" in capsys.readouterr().err
 
 
@@ -241,30 +225,30 @@ def test_sums_that_were_given_may_be_left_out_if_the_line_counts_are_the_known_o
 )
 def test_manifest_that_lacks_something(served, tmp_path, capsys, section, key):
     output = tmp_path / "out"
-    assert main(options(served, output, served / "iwslt14")) == 0
+    assert main(download_words(served, output, served / "iwslt14")) == 0
     content = manifest(output)
     entries = content[section].values() if section == "files" else content[section]
     for entry in entries:
         del entry[key]
     (output / "manifest.json").write_text(json.dumps(content))
     for sums in (True, False):
-        assert main(options(served, output, served / "iwslt14", sums=sums)) == 1
+        assert main(download_words(served, output, served / "iwslt14", sums=sums)) == 1
         assert f"manifest.json: not a manifest of nat download (KeyError('{key}'))" in capsys.readouterr().err
     del content[section]
     (output / "manifest.json").write_text(json.dumps(content))
-    assert main(options(served, output, served / "iwslt14")) == 1
+    assert main(download_words(served, output, served / "iwslt14")) == 1
     assert f"not a manifest of nat download (KeyError('{section}'))" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "1e12", "-1"])
 def test_timeout_that_no_clock_takes(served, tmp_path, capsys, seconds):
-    words = options(served, tmp_path / "out", served / "iwslt14")
+    words = download_words(served, tmp_path / "out", served / "iwslt14")
     assert main([*words, "--timeout", seconds]) == 1
     assert "expected more than 0 and at most 86,400 seconds" in capsys.readouterr().err
 
 
 def test_mirror_that_is_no_address_is_not_tried_again(served, tmp_path, capsys):
-    assert main(options(served, tmp_path / "out", "http://[bad/")) == 1
+    assert main(download_words(served, tmp_path / "out", "http://[bad/")) == 1
     error = capsys.readouterr().err
     assert "http://[bad/de-en.tgz: not an address to download from" in error and "trying again" not in error
 
@@ -272,11 +256,11 @@ def test_mirror_that_is_no_address_is_not_tried_again(served, tmp_path, capsys):
 def test_wrong_mirror_names_every_archive(served, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with serve(tmp_path / "empty") as url:
-        assert main(options(served, tmp_path / "out", url, "wmt16", ("en", "ro"))) == 1
+        assert main(download_words(served, tmp_path / "out", url, "wmt16", ("en", "ro"))) == 1
         error = capsys.readouterr().err
         for archive in DATASETS["wmt16"].archives:
             assert f"{url}/{archive.name}: HTTP status 404" in error
-    assert main(options(served, tmp_path / "out", tmp_path / "empty", "wmt16", ("en", "ro"))) == 1
+    assert main(download_words(served, tmp_path / "out", tmp_path / "empty", "wmt16", ("en", "ro"))) == 1
     assert f"{tmp_path}/empty/test.tgz: no such file; --mirror" in capsys.readouterr().err
 
 
@@ -287,7 +271,7 @@ def test_truncated_archive(served, tmp_path, capsys):
     content = (mirror / "de-en.tgz").read_bytes()
     (mirror / "de-en.tgz").write_bytes(content[: len(content) // 2])
     write_sums(mirror)
-    words = options(served, tmp_path / "out", mirror, sums=False)
+    words = download_words(served, tmp_path / "out", mirror, sums=False)
     assert main([*words, "--checksums", str(mirror / SUMS)]) == 1
     assert "de-en.tgz: damaged or incomplete archive" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
@@ -301,40 +285,40 @@ def test_missing_member_and_unequal_sides_leave_no_output(served, tmp_path, caps
         ({"SETIMES.en-ro.en": b"one\n", "SETIMES.en-ro.ro": b"unu\ndoi\n"}, "SETIMES.en-ro.ro has 2"),
     ):
         pack(mirror / "en-ro.txt.zip", members)
-        words = options(served, tmp_path / "out", mirror, "wmt16", ("en", "ro"), sums=False)
+        words = download_words(served, tmp_path / "out", mirror, "wmt16", ("en", "ro"), sums=False)
         assert main([*words, "--checksums", str(write_sums(mirror))]) == 1
         assert message in capsys.readouterr().err
         assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_unsupported_pair(served, tmp_path, capsys):
-    assert main(options(served, tmp_path / "out", "x", "wmt14", ("en", "ro"))) == 1
+    assert main(download_words(served, tmp_path / "out", "x", "wmt14", ("en", "ro"))) == 1
     assert "wmt14: has no pair en-ro" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        main(options(served, tmp_path / "out", "x", "wmt15"))
+        main(download_words(served, tmp_path / "out", "x", "wmt15"))
     assert not (tmp_path / "out").exists()
 
 
 def test_output_of_another_data_set_or_of_somebody_else(served, tmp_path, capsys):
     output = tmp_path / "out"
-    assert main(options(served, output, served / "iwslt14")) == 0
+    assert main(download_words(served, output, served / "iwslt14")) == 0
     before = snapshot(output)
-    assert main(options(served, output, served / "wmt16", "wmt16", ("en", "ro"))) == 1
+    assert main(download_words(served, output, served / "wmt16", "wmt16", ("en", "ro"))) == 1
     assert "holds iwslt14 de-en, not wmt16 en-ro; give another --output" in capsys.readouterr().err
-    assert main(options(served, output, served / "iwslt14", pair=("en", "de"))) == 1
+    assert main(download_words(served, output, served / "iwslt14", pair=("en", "de"))) == 1
     assert "holds iwslt14 de-en, not iwslt14 en-de" in capsys.readouterr().err
     (output / "manifest.json").unlink()
-    assert main(options(served, output, served / "iwslt14")) == 1
+    assert main(download_words(served, output, served / "iwslt14")) == 1
     assert "is not empty (test.de, test.en, train.de, …) and has no manifest.json" in capsys.readouterr().err
     before.pop("manifest.json")
     assert snapshot(output) == before
     (output / "manifest.json").write_text("[]")
-    assert main(options(served, output, served / "iwslt14")) == 1
+    assert main(download_words(served, output, served / "iwslt14")) == 1
     assert "not a manifest of nat download" in capsys.readouterr().err
 
 
 def test_checksum_files(served, tmp_path, capsys):
-    words = options(served, tmp_path / "out", served / "iwslt14", sums=False)
+    words = download_words(served, tmp_path / "out", served / "iwslt14", sums=False)
     sums = tmp_path / "sums"
     for content, message in (
         ("abc  de-en.tgz\n", f"{sums}, line 1: expected 64 hexadecimal digits and a file name"),
@@ -349,53 +333,7 @@ def test_checksum_files(served, tmp_path, capsys):
 
 
 def test_wrong_numbers_are_told_together(served, tmp_path, capsys):
-    words = [*options(served, tmp_path / "out", "x"), "--retries", "-1", "--timeout", "0"]
+    words = [*download_words(served, tmp_path / "out", "x"), "--retries", "-1", "--timeout", "0"]
     assert main(words) == 1
     error = capsys.readouterr().err
     assert "--retries -1" in error and "--timeout 0.0" in error
-
-
-def command(served: Path, output: Path, server: Server) -> list[str]:
-    return [sys.executable, "-m", "nat_plugin.cli", *options(served, output, server.url)]
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_download_is_continued(served, tmp_path, end):
-    with running_server(served / "iwslt14", stall_after=[1000]) as server:
-        # A background job inherits SIGINT ignored; the child is to be as one in the foreground.
-        with subprocess.Popen(
-            command(served, tmp_path / "out", server),
-            stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as process:
-            part = tmp_path / "out" / "archives" / "de-en.tgz.part"
-            wait_until(lambda: part.exists() and part.stat().st_size == 1000)
-            os.kill(process.pid, end)
-        assert process.returncode != 0
-        server.go_on.set()
-        done = subprocess.run(command(served, tmp_path / "out", server), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert server.requests == [("/de-en.tgz", ""), ("/de-en.tgz", "bytes=1000-")]
-    assert manifest(tmp_path / "out")["complete"]
-    assert sorted(path.name for path in (tmp_path / "out" / "archives").iterdir()) == ["de-en.tgz"]
-
-
-def test_two_runs_at_once_on_one_output(served, tmp_path):
-    with running_server(served / "iwslt14", stall_after=[1000]) as server:
-        first = subprocess.Popen(command(served, tmp_path / "out", server), stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: server.requests)
-        second = subprocess.Popen(command(served, tmp_path / "out", server), stderr=subprocess.PIPE, text=True)
-        assert second.stderr is not None
-        assert "another run is at work here, waiting" in second.stderr.readline()
-        server.go_on.set()
-        first.communicate()
-        assert "complete already" in second.communicate()[1]
-        assert (first.returncode, second.returncode) == (0, 0)
-        assert len(server.requests) == 1
-
-
-def wait_until(condition, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        threading.Event().wait(0.01)
