@@ -1,6 +1,7 @@
 """``nat distill`` with a real, tiny Transformer as the teacher."""
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,22 @@ def test_output_is_what_fairseq_generate_finds(run, toy, teacher, tmp_path, memb
     assert report["lines"] == report["sentences"] == len(source)
     assert report["decoding_seconds"] > 0
     assert len(report["settings"]["checkpoints_sha256"]) == members
+
+
+def test_a_disk_that_takes_no_more_is_told_and_the_run_goes_on_later(toy, path, tmp_path):
+    """A limit on the size of files stands for it: writing fails in the same way."""
+    words = ["distill", str(toy.bin), "--path", path, "--cpu", *LIMIT, "--batch-size", "50", "--output"]
+    full = subprocess.run(
+        [sys.executable, "-m", "nat_plugin.cli", *words, str(tmp_path / "full")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000)),
+    )  # fmt: skip
+    assert full.returncode == 1
+    assert "nat distill: error: " in full.stderr and "File too large" in full.stderr
+    assert "Traceback" not in full.stderr
+    for name in ("full", "free"):
+        distill(*words[1:], tmp_path / name)
+    assert (tmp_path / "full" / "train.de").read_bytes() == (tmp_path / "free" / "train.de").read_bytes()
 
 
 def test_shards_give_what_one_run_gives_and_raw_pairs_can_be_mixed_in(toy, path, tmp_path, capsys):
