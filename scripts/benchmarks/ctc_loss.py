@@ -55,7 +55,7 @@ class Shape:
         return replace(self, labels=max(100, int(self.labels * share)))
 
 
-# At 250k labels, the size of XLM-R's vocabulary, 2,048 positions: of 4,096 the dense form's tensors need over 16 GB.
+# At 250k labels, the size of XLM-R's vocabulary, 2,048 positions: at 4,096 the dense form would need twice its 7.8 GB.
 SHAPES = {"v32k": Shape(32_000, 32), "v250k": Shape(250_002, 16)}
 REPEATS = {"full": {"v32k": 5, "v250k": 3}, "quick": {"v32k": 2, "v250k": 1}}
 
