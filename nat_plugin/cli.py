@@ -15,19 +15,22 @@ COMMANDS = {
     "prepare-pmlm": "nat_plugin.pmlm.prepare_command",
     "tokenize": "nat_plugin.pmlm.tokenize_command",
     "average": "nat_plugin.average_command",
+    "export": "nat_plugin.export.export_command",
+    "translate": "nat_plugin.export.translate_command",
     "download": "nat_plugin.data.download_command",
     "distill": "nat_plugin.data.distill_command",
+    "ngram-lm": "nat_plugin.decoding.ngram_lm_command",
     "plot-log": "nat_plugin.figures.curves_command",
     "align-plot": "nat_plugin.figures.align_plot_command",
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The whole command line of ``nat``."""
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The command line of ``nat``: of one command alone, or of all where it is not the name of one."""
     parser = argparse.ArgumentParser(prog="nat", description="One-pass translation from pretrained masked LMs.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module_name in COMMANDS.items():
-        module = import_module(module_name)
+    for name in [command] if command in COMMANDS else COMMANDS:
+        module = import_module(COMMANDS[name])
         sub = commands.add_parser(
             name,
             help=module.SUMMARY,
@@ -42,7 +45,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``nat``: 0 on success, 1 on bad input, 2 for wrong use, 130 when interrupted."""
-    args = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = make_parser(words[0] if words else None).parse_args(words)
     try:
         args.run(args)
     except UserError as error:

@@ -6,8 +6,6 @@ kept pieces, ``<mask>``), together with that dictionary as ``dict.txt``.
 
 import contextlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from plugin_common.dictionary_file import FAIRSEQ_SYMBOLS, MASK, read_dictionary, write_dictionary
 from plugin_common.errors import UserError, raise_all
 from plugin_common.masked_lm_families import FAMILIES, MaskedLMFamily, check_supported, family_of
+from plugin_common.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     import torch
@@ -301,12 +300,7 @@ def save_pmlm(
         UserError: see :func:`check_output_folder`; or the parts do not fit together.
     """
     check_output_folder(folder, overwrite=overwrite)
-    path = Path(folder).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.unfinished-"))
-    try:
-        made = scratch / "folder"
-        made.mkdir()
+    with whole_folder(folder) as made:
         with quiet_transformers():
             model.save_pretrained(made, max_shard_size="1000GB")
             tokenizer.save_pretrained(made)
@@ -317,20 +311,6 @@ def save_pmlm(
         for file in made.iterdir():  # safetensors writes for the owner alone; give all the rights that new files get
             file.chmod((made / DICTIONARY_FILE).stat().st_mode)
         check_pmlm_folder(made)
-        _put_in_place(made, path, scratch / "replaced")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _put_in_place(made: Path, path: Path, replaced: Path) -> None:
-    if path.exists():
-        path.rename(replaced)
-    try:
-        made.rename(path)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(path)
-        raise
 
 
 def write_json(path: Path, content: Any) -> None:

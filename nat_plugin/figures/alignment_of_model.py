@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, tasks
-from omegaconf import open_dict
 from torch import Tensor
 
 from nat_plugin.ctc import is_feasible, local_ctc_loss, local_labels, local_log_probs, viterbi_path
 from nat_plugin.embedding_distillation import AlignmentMethod, align, at_positions, cosine_distance
 from nat_plugin.figures.alignment import Alignment
+from nat_plugin.models.from_checkpoint import load_one_pass_model
 from nat_plugin.models.frozen_lm import FrozenLm
 from nat_plugin.models.masked_lm import MaskedLm
 from nat_plugin.pmlm.piece_tokenizer import PieceTokenizer
@@ -37,21 +36,8 @@ class OnePassModel:
     """
 
     def __init__(self, checkpoint: str, data_bin: str) -> None:
-        if not Path(data_bin).is_dir():
-            raise UserError(f"--data {data_bin}: no such folder; give the --destdir of fairseq-preprocess")
-        state = checkpoint_utils.load_checkpoint_to_cpu(checkpoint)
-        cfg = state.get("cfg")
-        name = cfg.task.get("_name") if cfg is not None and cfg.get("task") else None
-        if not getattr(tasks.TASK_REGISTRY.get(name), "translates_in_one_pass", False):
-            raise UserError(
-                f"{checkpoint}: not a one-pass model (its task is {name}, expected ctc_nat); give a checkpoint of "
-                "fairseq-train --task ctc_nat"
-            )
-        with open_dict(cfg.task):
-            cfg.task.data, cfg.task.eval_bleu = data_bin, False
-        task = tasks.setup_task(cfg.task, from_checkpoint=True)
-        (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task([checkpoint], task=task, state=state)
-        self.model: Any = model.float().eval()
+        model, task = load_one_pass_model(checkpoint, data_bin)
+        self.model: Any = model.float()
         self.dictionary: Any = task.target_dictionary
 
     def pair_of_texts(self, pmlm: str, source: str, target: str) -> Pair:

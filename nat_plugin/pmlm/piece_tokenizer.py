@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from plugin_common.dictionary_file import FAIRSEQ_SYMBOLS, MASK, UNK, is_usable_symbol
@@ -52,6 +53,18 @@ class PieceTokenizer:
             if piece not in hidden and is_usable_symbol(piece):  # dict.txt holds no others
                 self._words[index] = piece
         self._not_text = special_pieces - {UNK, unknown_piece}
+        names = {vocabulary[_hidden(piece)]: piece for piece in special_pieces if _hidden(piece) in vocabulary}
+        self._symbols = [names.get(index, word) for index, word in enumerate(self._words)]
+        self._shown = [self._shown_as(*pair) for pair in zip(self._symbols, self._words, strict=True)]
+        self._shown.append(UNKNOWN_SHOWN)  # for ids beyond
+        unknown_id = vocabulary.get(_hidden(UNK), FAIRSEQ_SYMBOLS.index(UNK))
+        self._rows = np.array([unknown_id if word == UNK else index for index, word in enumerate(self._words)])
+
+    def _shown_as(self, symbol: str, word: str) -> str:
+        """How :meth:`decode_ids` spells a symbol; empty for one that is left out."""
+        if symbol in self._not_text:
+            return ""
+        return UNKNOWN_SHOWN if word == UNK else word
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "PieceTokenizer":
@@ -85,6 +98,34 @@ class PieceTokenizer:
         encodings = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
         return [self._text(encoding.ids) for encoding in encodings]
 
+    @property
+    def highest_id(self) -> int:
+        """The highest id that :meth:`encode_ids` can give."""
+        return int(self._rows.max(initial=0))
+
+    @property
+    def symbols(self) -> list[str]:
+        """The symbol of each id, special ones by their names: in a PMLM folder, the rows of the dictionary."""
+        return list(self._symbols)
+
+    def encode_ids(self, lines: Sequence[str], *, parallel: bool = True) -> list[np.ndarray]:
+        """The ids of the words that :meth:`encode` gives: an int64 array for each line.
+
+        Args:
+            parallel: as in :meth:`encode_lines`; otherwise one line after the other in this thread.
+        """
+        if parallel and len(lines) > 1:
+            encodings = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
+        else:
+            encodings = [self._tokenizer.encode(line, add_special_tokens=False) for line in lines]
+        return [self._rows[encoding.ids] for encoding in encodings]
+
+    def decode_ids(self, ids: np.ndarray) -> str:
+        """:meth:`decode` of the words with these ids; ids that the tokenizer lacks show as ``<unk>`` does."""
+        shown = self._shown
+        known = np.minimum(ids, len(shown) - 1)
+        return self._join([shown[index] for index in known.tolist() if shown[index]])
+
     def _text(self, ids: list[int]) -> str:
         words = self._words
         return " ".join([words[index] for index in ids])
@@ -96,7 +137,9 @@ class PieceTokenizer:
         or other control characters that pieces spell as spaces; outer spaces are stripped.
         """
         words = [word for word in token_text.split() if word not in self._not_text]
-        pieces = [UNKNOWN_SHOWN if word == UNK else word for word in words]
+        return self._join([UNKNOWN_SHOWN if word == UNK else word for word in words])
+
+    def _join(self, pieces: list[str]) -> str:
         if not pieces:
             return ""
         if self._continuing_prefix:

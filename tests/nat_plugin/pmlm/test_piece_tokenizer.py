@@ -5,6 +5,7 @@ import sys
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,35 @@ def test_lines_in_are_lines_out_and_each_stays_one_line(name, lines):
     plain = OURS[name].decode_lines(token_texts)
     assert len(plain) == len(lines)
     assert all(len(text.splitlines()) <= 1 and text == text.strip() for text in plain)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(deadline=None)
+@given(lines=st.lists(any_line, max_size=5))
+def test_ids_are_the_places_of_the_pieces(name, lines):
+    tokenizer, symbols = OURS[name], OURS[name].symbols
+    for parallel in (True, False):
+        found = tokenizer.encode_ids(lines, parallel=parallel)
+        assert [" ".join(symbols[index] for index in ids) for ids in found] == tokenizer.encode_lines(lines)
+        assert all(ids.dtype == np.int64 for ids in found)
+    assert [tokenizer.decode_ids(ids) for ids in found] == tokenizer.decode_lines(tokenizer.encode_lines(lines))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_ids_decode_as_their_symbols_do(name, data):
+    tokenizer, symbols = OURS[name], OURS[name].symbols
+    assert tokenizer.highest_id < len(symbols) == LIBRARY[name].get_vocab_size()
+    ids = np.array(data.draw(st.lists(st.integers(0, len(symbols) - 1), max_size=12)), dtype=np.int64)
+    assert tokenizer.decode_ids(ids) == tokenizer.decode(" ".join(symbols[index] for index in ids))
+
+
+def test_special_symbols_and_foreign_ids(kind):
+    symbols = OURS[kind].symbols
+    assert [symbols[LIBRARY[kind].token_to_id(special)] for special in SPECIALS] == SPECIALS
+    assert OURS[kind].decode_ids(np.array([LIBRARY[kind].token_to_id(special) for special in SPECIALS])) == "⁇"
+    assert OURS[kind].decode_ids(np.array([len(symbols), len(symbols) + 7])).replace(" ", "") == "⁇⁇"
 
 
 @settings(deadline=None)
