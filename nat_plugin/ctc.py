@@ -155,12 +155,29 @@ def collapse(labels: Tensor, lengths: Tensor, *, blank: int, pad: int) -> tuple[
     Returns:
         ``(tokens [B, L], lengths [B])``, L the longest result (0 if all are empty), right-padded with ``pad``.
     """
+    places, new_lengths = token_places(labels, lengths, blank=blank)
+    width = int(new_lengths.max()) if labels.numel() else 0
+    return move_to_places(labels, places, width=labels.size(1), fill=pad)[:, :width].contiguous(), new_lengths
+
+
+def token_places(labels: Tensor, lengths: Tensor, *, blank: int) -> tuple[Tensor, Tensor]:
+    """Which token of the collapsed row each position emits; nothing here makes the host wait for the device.
+
+    Args:
+        labels: ``[B, T]`` the label of each position; lengths: ``[B]`` real positions.
+
+    Returns:
+        ``(places [B, T], lengths [B])``: the token's number from 0, or -1 where the position adds none.
+    """
     kept = emitting_positions(labels, lengths, blank=blank)
-    new_lengths = kept.sum(dim=1)
-    width = int(new_lengths.max()) if kept.numel() else 0
-    out = labels.new_full((labels.size(0), width), pad)
-    out[_within(new_lengths, width)] = labels[kept]
-    return out, new_lengths
+    return (kept.cumsum(dim=1) - 1).masked_fill(~kept, -1), kept.sum(dim=1)
+
+
+def move_to_places(values: Tensor, places: Tensor, *, width: int, fill: float) -> Tensor:
+    """``[B, width]``: ``values [B, T]`` moved to ``places [B, T]`` (dropped where that is -1), ``fill`` elsewhere."""
+    out = values.new_full((values.size(0), width + 1), fill)
+    out.scatter_(1, places.masked_fill(places < 0, width), values)  # column `width` takes what is dropped
+    return out[:, :width]
 
 
 def emitting_positions(labels: Tensor, lengths: Tensor, *, blank: int) -> Tensor:

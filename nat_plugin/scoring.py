@@ -149,7 +149,7 @@ def significance(
     for lines in (baseline, system):
         _check(dataset, target_lang, lines, references)
     systems = [("baseline", list(baseline)), ("system", list(system))]
-    test = PairedTest(systems, _plain_metrics(dataset), [list(references)], test_type="bs", n_samples=samples)  # type: ignore[arg-type]
+    test = PairedTest(systems, _plain_metrics(dataset), [list(references)], test_type="bs", n_samples=samples)
     signatures, results = test()
     compared = []
     for name, (key, signature) in zip(_plain_metrics(dataset), signatures.items(), strict=True):

@@ -29,6 +29,13 @@ def upsampled_lengths(lengths: Tensor, ratio: float, max_length: int | None = No
     return wanted if max_length is None else wanted.clamp(max=max_length)
 
 
+def upsampled_width(most_tokens: int, ratio: float, max_length: int | None = None) -> int:
+    """:func:`upsampled_lengths` of one length that the host knows."""
+    share = exact_ratio(ratio)
+    wanted = -(-most_tokens * share.numerator // share.denominator)
+    return wanted if max_length is None else min(wanted, max_length)
+
+
 def exact_ratio(ratio: float) -> Fraction:
     """The ratio as the decimal fraction that it prints as.
 
@@ -41,15 +48,20 @@ def exact_ratio(ratio: float) -> Fraction:
     return Fraction(str(ratio)).limit_denominator(10_000)
 
 
-def token_positions(lengths: Tensor, ratio: float, max_length: int | None = None) -> Tensor:
+def token_positions(
+    lengths: Tensor, ratio: float, max_length: int | None = None, *, columns: int | None = None
+) -> Tensor:
     """Where the tokens sit when MASKs are spread uniformly: token i at the place nearest to ``i * ratio``.
 
     Halves go up. For an integer ratio r that is ``i * r``: each token is followed by its r - 1 MASKs. In a row whose
     ratio had to be lowered, the lowered ratio T / S counts.
 
+    Args:
+        columns: S, where the host knows it; None takes max(lengths), for which the host waits for the device.
+
     Returns:
-        ``[B, S]`` int64 with S = max(lengths); entries past a row's length are meaningless. Within a row they rise
-        strictly and stay under :func:`upsampled_lengths`.
+        ``[B, S]`` int64 with S = max(lengths) or ``columns``; entries past a row's length are meaningless. Within a row
+        they rise strictly and stay under :func:`upsampled_lengths`.
     """
     share = exact_ratio(ratio)
     wanted = upsampled_lengths(lengths, ratio)
@@ -57,7 +69,7 @@ def token_positions(lengths: Tensor, ratio: float, max_length: int | None = None
     lowered = got < wanted
     numerator = torch.where(lowered, got, torch.full_like(got, share.numerator))[:, None]
     denominator = torch.where(lowered, lengths.clamp(min=1), torch.full_like(got, share.denominator))[:, None]
-    place = torch.arange(int(lengths.max()) if len(lengths) else 0, device=lengths.device)[None, :]
+    place = torch.arange(_longest(lengths) if columns is None else columns, device=lengths.device)[None, :]
     return (2 * place * numerator + denominator) // (2 * denominator)
 
 
@@ -70,6 +82,7 @@ def insert_masks(
     pad: int,
     placement: Placement = "uniform",
     max_length: int | None = None,
+    width: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """MASK insertion: the source tokens stay, in order; the added positions hold ``mask``.
 
@@ -78,14 +91,18 @@ def insert_masks(
         lengths: ``[B]`` int64, 0 allowed.
         placement: ``uniform`` spreads the masks evenly between the tokens, ``right`` puts all of them after the source,
             ``left`` before it.
+        width: T, where the host knows a number that no row exceeds (see :func:`upsampled_width`); None takes the
+            longest row, for which the host waits for the device.
 
     Returns:
-        ``(upsampled [B, T], lengths [B])`` with T the longest row; positions past a row's length hold ``pad``.
+        ``(upsampled [B, T], lengths [B])`` with T the longest row or ``width``; positions past a row's length hold
+        ``pad``.
     """
     new_lengths = upsampled_lengths(lengths, ratio, max_length)
-    width = int(new_lengths.max()) if len(lengths) else 0
+    columns = None if width is None else tokens.size(1)
+    width = _longest(new_lengths) if width is None else width
     if placement == "uniform":
-        places = token_positions(lengths, ratio, max_length)
+        places = token_positions(lengths, ratio, max_length, columns=columns)
     else:
         places = torch.arange(tokens.size(1), device=tokens.device).expand_as(tokens)
         if placement == "left":
@@ -98,16 +115,17 @@ def insert_masks(
 
 
 def duplicate_tokens(
-    tokens: Tensor, lengths: Tensor, ratio: float, *, pad: int, max_length: int | None = None
+    tokens: Tensor, lengths: Tensor, ratio: float, *, pad: int, max_length: int | None = None, width: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Token duplication: position t holds the token whose place is the last at or before t.
 
-    For places see :func:`token_positions`, for shapes :func:`insert_masks`. An integer ratio r repeats every token r
-    times.
+    For places see :func:`token_positions`, for shapes and ``width`` :func:`insert_masks`. An integer ratio r repeats
+    every token r times.
     """
     new_lengths = upsampled_lengths(lengths, ratio, max_length)
-    width = int(new_lengths.max()) if len(lengths) else 0
-    places = token_positions(lengths, ratio, max_length)
+    columns = None if width is None else tokens.size(1)
+    width = _longest(new_lengths) if width is None else width
+    places = token_positions(lengths, ratio, max_length, columns=columns)
     real = _within(lengths, places.size(1))
     starts = torch.zeros(tokens.size(0), width + 1, dtype=torch.int64, device=tokens.device)
     starts.scatter_(1, places.masked_fill(~real, width), real.long())
@@ -130,6 +148,10 @@ def strip_last(tokens: Tensor, lengths: Tensor, *, symbol: int, pad: int) -> tup
     ends = (tokens.gather(1, last) == symbol) & (lengths > 0)[:, None]
     kept = torch.where(ends, torch.full_like(last, pad, dtype=tokens.dtype), tokens.gather(1, last))
     return tokens.scatter(1, last, kept), lengths - ends.squeeze(1).long()
+
+
+def _longest(lengths: Tensor) -> int:
+    return int(lengths.max()) if len(lengths) else 0
 
 
 def _within(lengths: Tensor, width: int) -> Tensor:

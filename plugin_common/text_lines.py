@@ -78,7 +78,7 @@ def read_blocks(path: str, block_bytes: int = 2**18) -> Iterator[LineBlock]:
     first_line, first_byte = 1, 0
     unfinished: list[bytes] = []
     unfinished_bytes = 0
-    with _opened(path) as stream:
+    with open_bytes(path) as stream:
         while chunk := _read(stream, block_bytes, path):
             end = chunk.rfind(b"\n") + 1
             if end:
@@ -190,13 +190,23 @@ def shown_name(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
-    """``path`` as a stream of (decompressed) bytes."""
+def open_bytes(path: str, *, buffered: bool = True) -> Iterator[BinaryIO]:
+    """``path`` as a stream of (decompressed) bytes; ``-`` is standard input.
+
+    Args:
+        buffered: False gives a stream whose reads return what is there, without waiting for more.
+
+    Raises:
+        UserError: there is no such file, or it cannot be opened.
+    """
     if path == "-":
-        yield sys.stdin.buffer
+        if sys.stdin is None:
+            raise UserError("standard input is closed; give a file instead, or send text")
+        yield sys.stdin.buffer if buffered else getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
         return
     try:
-        stream = gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb")  # noqa: SIM115
+        buffering = -1 if buffered else 0
+        stream = gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb", buffering)  # noqa: SIM115
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: no such file; check the path, `ls {Path(path).parent}` shows what is there"
@@ -207,10 +217,17 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         yield stream  # type: ignore[misc]
 
 
-def _read(stream: BinaryIO, size: int, path: str) -> bytes:
+@contextlib.contextmanager
+def explained_reading(path: str) -> Iterator[None]:
+    """Errors of reading from :func:`open_bytes` become ``UserError``."""
     try:
-        return stream.read(size)
+        yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a complete gzip file ({error}); `gzip -t {path}` tells, make it again") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a text file") from error
+        raise UserError(f"{shown_name(path)}: cannot be read ({error.strerror}); expected a text file") from error
+
+
+def _read(stream: BinaryIO, size: int, path: str) -> bytes:
+    with explained_reading(path):
+        return stream.read(size)

@@ -1,36 +1,60 @@
-"""One-pass decoding in the form that fairseq-generate, -interactive and ``--eval-bleu`` expect of a generator."""
+"""One-pass decoding in the form that fairseq-generate, -interactive and ``--eval-bleu`` expect of a generator.
 
+On the device: the pass, the labels, their collapse; all of it comes to the host in one tensor. Nothing before waits for
+the device, so that the whole can be a CUDA graph.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nat_plugin.ctc import collapse, emitting_positions
+from nat_plugin.ctc import move_to_places, token_places
+from nat_plugin.decoding.beam_search import BeamOptions, ctc_beam_search
+from nat_plugin.decoding.cuda_graphs import BucketedPass, Pass
+from nat_plugin.decoding.one_copy import join, split
+from nat_plugin.decoding.vocabulary import Projection, best_labels, top_labels
 from plugin_common.errors import UserError, raise_all
 
 Hypothesis = dict[str, Any]
 
 
 class CtcGenerator:
-    """Argmax at each position, repeats merged, blanks dropped; several models vote by their mean log-probability.
+    """Argmax at each position, repeats merged, blanks dropped, or CTC beam search.
+
+    Several models vote by their mean log-probability.
 
     Args:
         dictionary: fairseq dictionary of the target.
         with_scores: compute log-probabilities (a log-sum-exp over the vocabulary); without, scores are 0.
+        beam: search among the prefixes of all alignments; None decodes greedily.
+        cuda_graphs: record the pass of each shape and replay it (CUDA alone).
     """
 
-    def __init__(self, dictionary: Any, *, with_scores: bool = True) -> None:
+    def __init__(
+        self,
+        dictionary: Any,
+        *,
+        with_scores: bool = True,
+        beam: BeamOptions | None = None,
+        cuda_graphs: bool = False,
+    ) -> None:
         self.eos, self.pad = dictionary.eos(), dictionary.pad()
         self.symbols_to_strip_from_output = {dictionary.eos(), dictionary.pad(), dictionary.bos()}
         self.with_scores = with_scores
+        self.beam = beam
+        self.cuda_graphs = cuda_graphs
+        self._captured: tuple[list[Any], BucketedPass] | None = None
 
     def generate(
         self, models: list[Any], sample: dict[str, Any], prefix_tokens: Tensor | None = None, constraints: Any = None
     ) -> list[list[Hypothesis]]:
         """One hypothesis a sentence: ``tokens`` (ending in ``</s>``), ``score``, ``positional_scores``.
 
-        ``score`` is the natural-log probability of the greedy alignment divided by its number of positions (blanks
-        count); ``positional_scores`` holds for each token the log-probability at the first position that emits it, and
+        ``score`` is a natural-log probability divided by the number of positions (blanks count): that of the greedy
+        alignment, or with beam search that of the translation, summed over its alignments. ``positional_scores`` holds
+        for each token the log-probability at the first position that emits it (at which it joined the translation), and
         0 for ``</s>``, which the model does not predict.
 
         Raises:
@@ -40,53 +64,142 @@ class CtcGenerator:
             raise UserError("--prefix-size and --constraints need a left-to-right model; leave them out with ctc_nat")
         for model in models:
             model.eval()
+        source = sample["net_input"]["src_tokens"], sample["net_input"]["src_lengths"]
         with torch.inference_mode():
-            decoded = self._decode(models, sample["net_input"])
-        # fairseq-generate changes the scores in place, which inference tensors forbid outside inference mode.
-        tokens, lengths, token_scores, means = (tensor.cpu().clone() for tensor in decoded)
-        return [
-            [{"tokens": row[: n + 1], "score": mean, "positional_scores": marks[: n + 1], "alignment": None}]
-            for row, n, mean, marks in zip(tokens, lengths.tolist(), means, token_scores, strict=True)
-        ]
+            joined = self._pass_for(models)(*source).cpu()
+        return self._greedy_hypotheses(joined) if self.beam is None else self._searched_hypotheses(joined, models[0])
 
-    def _decode(self, models: list[Any], net_input: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``(tokens [B, L+1] with </s>, lengths [B] without it, token scores [B, L+1], mean scores [B])``."""
-        scores, lengths, normalizer = self._scores(models, net_input)
-        best, labels = scores.max(dim=-1) if scores.size(1) else (scores.sum(-1), scores.sum(-1).long())
-        blank = models[0].blank
-        tokens, token_lengths = collapse(labels, lengths, blank=blank, pad=self.pad)
-        label_scores = (best.float() - normalizer).masked_fill(~_within(lengths, labels.size(1)), 0.0)
-        token_scores = torch.zeros(tokens.shape, device=tokens.device)
-        token_scores[_within(token_lengths, tokens.size(1))] = label_scores[
-            emitting_positions(labels, lengths, blank=blank)
-        ]
-        means = label_scores.sum(dim=1) / lengths.clamp(min=1)
-        if not self.with_scores:
-            token_scores.zero_()
-            means.zero_()
-        batch, width = tokens.shape
-        ended = torch.full((batch, width + 1), self.pad, dtype=tokens.dtype, device=tokens.device)
-        ended[:, :width] = tokens
-        ended.scatter_(1, token_lengths[:, None], self.eos)
-        return ended, token_lengths, torch.cat([token_scores, token_scores.new_zeros(batch, 1)], dim=1), means
+    # ---- on the device ----------------------------------------------------------------------------------------------
 
-    def _scores(self, models: list[Any], net_input: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """``(scores [B, T, V], lengths [B], log-normalizer [B, T] or 0)``: log-probability = score - normalizer."""
-        outputs = [model(**net_input) for model in models]
-        lengths = outputs[0].lengths
-        if len(models) == 1:
-            logits = models[0].logits(outputs[0])
-            if self.with_scores and logits.size(1):
-                return logits, lengths, logits.float().logsumexp(dim=-1)
-            return logits, lengths, torch.zeros((), device=logits.device)
-        total = sum(
-            model.get_normalized_probs(output, log_probs=True) for model, output in zip(models, outputs, strict=True)
+    def _pass_for(self, models: list[Any]) -> Pass:
+        def run(tokens: Tensor, lengths: Tensor) -> Tensor:
+            return (
+                self._greedy_pass(models, tokens, lengths)
+                if self.beam is None
+                else self._top_pass(models, tokens, lengths)
+            )
+
+        if not self.cuda_graphs:
+            return run
+        if self._captured is None or self._captured[0] != models:
+            self._captured = models, BucketedPass(run, pad=self.pad)
+        return self._captured[1]
+
+    def _may_wait(self, tokens: Tensor) -> bool:
+        """Whether values decide about shapes: not on a GPU, which would have to finish first, nor in a graph."""
+        return tokens.device.type == "cpu" and not self.cuda_graphs
+
+    def _greedy_pass(self, models: list[Any], tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Tokens with ``</s>``, their number; with scores, theirs and the mean over the positions: joined."""
+        read = _Read.of(models, tokens, lengths, may_wait=self._may_wait(tokens))
+        labels, scores = map(
+            read.in_rows,
+            best_labels(read.states, read.projections, symbols=read.symbols, with_scores=self.with_scores),
         )
-        return total / len(models), lengths, torch.zeros((), device=lengths.device)
+        places, found = token_places(labels, read.lengths, blank=models[0].blank)
+        width = labels.size(1) + 1
+        text = move_to_places(labels, places, width=width, fill=self.pad).scatter(1, found[:, None], self.eos)
+        if not self.with_scores:
+            return join([text, found])
+        token_scores = move_to_places(scores, places, width=width, fill=0.0)
+        means = scores.sum(dim=1) / read.lengths.clamp(min=1)
+        return join([text, found, token_scores, means])
+
+    def _top_pass(self, models: list[Any], tokens: Tensor, lengths: Tensor) -> Tensor:
+        """The most probable labels of each position and the blank's log-probability: joined."""
+        assert self.beam is not None
+        read = _Read.of(models, tokens, lengths, may_wait=self._may_wait(tokens))
+        top = top_labels(
+            read.states, read.projections, symbols=read.symbols, count=self.beam.candidates, blank=models[0].blank
+        )
+        return join([read.lengths, *map(read.in_rows, top)])
+
+    # ---- on the host: outside inference mode, whose tensors fairseq could not change in place -----------------------
+
+    def _greedy_hypotheses(self, joined: Tensor) -> list[list[Hypothesis]]:
+        width = joined.size(1) // 2 - 1 if self.with_scores else joined.size(1) - 1
+        shapes: list[tuple[tuple[int, ...], torch.dtype]] = [((width,), torch.int64), ((), torch.int64)]
+        if self.with_scores:
+            tokens, found, marks, means = split(joined, [*shapes, ((width,), torch.float32), ((), torch.float32)])
+        else:
+            tokens, found = split(joined, shapes)
+            marks, means = torch.zeros(tokens.shape), torch.zeros(len(tokens))
+        return _hypotheses(tokens, found.tolist(), marks, means)
+
+    def _searched_hypotheses(self, joined: Tensor, model: Any) -> list[list[Hypothesis]]:
+        assert self.beam is not None
+        count = min(self.beam.candidates, model.masked_lm.weight.size(0))
+        positions = (joined.size(1) - 1) // (2 * count + 1)
+        lengths, log_probs, labels, blanks = split(
+            joined,
+            [
+                ((), torch.int64),
+                ((positions, count), torch.float32),
+                ((positions, count), torch.int64),
+                ((positions,), torch.float32),
+            ],
+        )
+        best = ctc_beam_search(
+            log_probs.numpy(),
+            labels.numpy(),
+            blanks.numpy(),
+            lengths.numpy(),
+            blank=model.blank,
+            pad=self.pad,
+            options=self.beam,
+        )
+        found = torch.from_numpy(best.lengths)
+        tokens = torch.nn.functional.pad(torch.from_numpy(best.tokens), (0, 1), value=self.pad)
+        tokens.scatter_(1, found[:, None], self.eos)
+        marks = torch.nn.functional.pad(torch.from_numpy(best.token_scores).float(), (0, 1))
+        means = (torch.from_numpy(best.scores) / lengths.clamp(min=1)).float()
+        if not self.with_scores:
+            marks, means = torch.zeros_like(marks), torch.zeros_like(means)
+        return _hypotheses(tokens, found.tolist(), marks, means)
 
 
-def _within(lengths: Tensor, width: int) -> Tensor:
-    return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
+@dataclass(frozen=True)
+class _Read:
+    """States in front of the vocabulary projection, a row for each position; N rows, B sentences, T positions.
+
+    Padding is left out where the host may look at the lengths.
+    """
+
+    states: list[Tensor]  # [N, D] of each model
+    projections: list[Projection]
+    symbols: int
+    lengths: Tensor  # [B]
+    positions: int  # T
+    used: Tensor | None  # [N] numbers of the rows among B * T, None for all
+
+    @classmethod
+    def of(cls, models: list[Any], tokens: Tensor, lengths: Tensor, *, may_wait: bool) -> "_Read":
+        width = None if may_wait else models[0].width_for(tokens.size(1))
+        outputs = [model(tokens, lengths, width=width) for model in models]
+        lengths, positions = outputs[0].lengths, outputs[0].hidden.size(1)
+        states = [output.hidden.flatten(0, 1) for output in outputs]
+        used = None
+        if may_wait:
+            used = (torch.arange(positions, device=lengths.device) < lengths[:, None]).flatten().nonzero().squeeze(1)
+            states = [own[used] for own in states]
+        projections = [model.project for model in models]
+        return cls(states, projections, models[0].masked_lm.weight.size(0), lengths, positions, used)
+
+    def in_rows(self, found: Tensor) -> Tensor:
+        """``[N, …]`` → ``[B, T, …]``, 0 at padding."""
+        shape = (len(self.lengths), self.positions, *found.shape[1:])
+        if self.used is not None:
+            return found.new_zeros(shape[0] * shape[1], *shape[2:]).index_copy_(0, self.used, found).view(shape)
+        real = torch.arange(self.positions, device=found.device) < self.lengths[:, None]
+        return found.view(shape).masked_fill(~real.view(*real.shape, *[1] * (found.dim() - 1)), 0)
+
+
+def _hypotheses(tokens: Tensor, lengths: list[int], marks: Tensor, means: Tensor) -> list[list[Hypothesis]]:
+    """Views of the batch's tensors, in fairseq's form."""
+    return [
+        [{"tokens": row[: n + 1], "score": mean, "positional_scores": own[: n + 1], "alignment": None}]
+        for row, n, mean, own in zip(tokens.unbind(), lengths, means.unbind(), marks.unbind(), strict=True)
+    ]
 
 
 def check_ensemble(models: list[Any]) -> None:

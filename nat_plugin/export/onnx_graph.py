@@ -255,7 +255,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _replace_table(model: onnx.ModelProto, added: int) -> None:
-    """Give the table of embeddings (the one that the tokens gather from) a name of ours, and rows of zeros behind it."""
+    """Give the table of embeddings (the one that tokens gather from) a name of ours, and rows of zeros behind it."""
     (gather,) = [node for node in model.graph.node if node.op_type == "Gather" and node.input[1] == "tokens"]
     (old,) = [initializer for initializer in model.graph.initializer if initializer.name == gather.input[0]]
     table = np.pad(numpy_helper.to_array(old), ((0, added), (0, 0)))

@@ -5,18 +5,21 @@ moment, up to a bound, so that a program that sends one line and waits for its t
 many gets them in batches; the operating system's pipe holds back a sender that is faster.
 """
 
-import contextlib
-import gzip
 import select
-import sys
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from plugin_common.errors import UserError
-from plugin_common.text_lines import MAX_LINE_BYTES, LineBlock, TextCounts, decode_block, shown_name
+from plugin_common.text_lines import (
+    MAX_LINE_BYTES,
+    LineBlock,
+    TextCounts,
+    decode_block,
+    explained_reading,
+    open_bytes,
+    shown_name,
+)
 
 InvalidUtf8 = Literal["error", "replace"]
 INVALID_UTF8: tuple[InvalidUtf8, ...] = ("error", "replace")
@@ -74,7 +77,7 @@ def _blocks(path: str) -> Iterator[LineBlock]:
     """Whole lines (only the last may lack its newline), as many as are there at once, about 256 KiB at most."""
     first_line, first_byte = 1, 0
     unfinished = bytearray()
-    with _opened(path) as stream:
+    with open_bytes(path, buffered=False) as stream:
         while piece := _read(stream, path):
             unfinished += piece
             if len(unfinished) < _BLOCK_BYTES and _has_more(stream):
@@ -132,38 +135,13 @@ def _mended(block: LineBlock, path: str, counts: InputCounts) -> LineBlock:
     return LineBlock(b"\n".join(mended), block.first_line, block.first_byte)
 
 
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
-    """The (decompressed) bytes of an input, as a stream of which a read gives what is there."""
-    if path == "-":
-        if sys.stdin is None:
-            raise UserError("standard input is closed; give --input FILE, or send text")
-        yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-        return
-    try:
-        stream: BinaryIO | gzip.GzipFile
-        stream = gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb", buffering=0)  # noqa: SIM115
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such file; check the path, `ls {Path(path).parent}` shows what is there"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a text file") from error
-    with stream:
-        yield stream
-
-
 def _read(stream: Any, path: str) -> bytes:
     """At least one byte, unless the input has ended."""
-    try:
+    with explained_reading(path):
         read = getattr(stream, "read1", stream.read)
         while (piece := read(_READ_BYTES)) is None:  # a pipe that another program has set not to wait
             select.select([stream], [], [])
         return bytes(piece)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a complete gzip file ({error}); `gzip -t {path}` tells, make it again") from error
-    except OSError as error:
-        raise UserError(f"{shown_name(path)}: cannot be read ({error.strerror}); expected a text file") from error
 
 
 def _has_more(stream: Any) -> bool:

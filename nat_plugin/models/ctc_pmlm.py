@@ -19,7 +19,7 @@ from nat_plugin.models.masked_lm import (
     set_dropout,
 )
 from nat_plugin.models.upsamplers import build_upsampler
-from nat_plugin.upsampling import exact_ratio, strip_last, upsampled_lengths
+from nat_plugin.upsampling import exact_ratio, strip_last, upsampled_lengths, upsampled_width
 from plugin_common.errors import UserError
 
 
@@ -109,6 +109,8 @@ class CtcPmlmModel(BaseFairseqModel):
         super().__init__()
         self.cfg = cfg
         self.masked_lm = masked_lm
+        self.asked_for_bf16 = False
+        self.packed_projection: torch.nn.Module | None = None
         self.bos, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
         self.blank = dictionary.index(str(cfg.blank_symbol))
         self.upsampler = build_upsampler(cfg, mask=dictionary.index("<mask>"), pad=self.pad)
@@ -143,21 +145,24 @@ class CtcPmlmModel(BaseFairseqModel):
         """Most positions that the up-sampled source may take."""
         return self.masked_lm.positions - 1
 
-    def forward(self, src_tokens: Tensor, src_lengths: Tensor, **unused: Any) -> CtcOutput:
+    def forward(self, src_tokens: Tensor, src_lengths: Tensor, *, width: int | None = None, **unused: Any) -> CtcOutput:
         """One pass.
 
         Args:
             src_tokens: ``[B, S]`` right-padded; a final ``</s>`` is dropped.
             src_lengths: ``[B]``, ``</s>`` included.
+            width: T, where the host knows it: :meth:`width_for` S or more. The host then never waits for the device
+                (which the longest row takes, and the look for padding), so that the pass can become a CUDA graph.
         """
         tokens, lengths = strip_last(src_tokens, src_lengths, symbol=self.eos, pad=self.pad)
         truncated = (lengths > self.max_upsampled).sum()
         tokens, lengths = tokens[:, : self.max_upsampled], lengths.clamp(max=self.max_upsampled)
-        upsampled, new_lengths = self.upsampler(tokens, lengths, self.max_upsampled)
+        upsampled, new_lengths = self._upsample(tokens, lengths, width)
         lowered = (new_lengths < upsampled_lengths(lengths, self.cfg.upsample_ratio)).sum()
         with_bos = torch.cat([upsampled.new_full((len(upsampled), 1), self.bos), upsampled], dim=1)
         real = torch.arange(with_bos.size(1), device=tokens.device)[None, :] <= new_lengths[:, None]
-        states = self.masked_lm.states(with_bos, real, self._first_positions(new_lengths))[:, 1:]
+        starts = self._first_positions(new_lengths)
+        states = self.masked_lm.states(with_bos, real, starts, without_waiting=width is not None)[:, 1:]
         hidden = self.masked_lm.head(states)
         weight, bias = self.masked_lm.weight, self.masked_lm.bias
         # Views, because DDP's search for unused parameters follows the graph of the outputs and takes a bare parameter
@@ -172,6 +177,15 @@ class CtcPmlmModel(BaseFairseqModel):
             states,
         )
 
+    def _upsample(self, tokens: Tensor, lengths: Tensor, width: int | None) -> tuple[Tensor, Tensor]:
+        if width is None or not self.upsampler.takes_width:
+            return self.upsampler(tokens, lengths, self.max_upsampled)
+        return self.upsampler(tokens, lengths, self.max_upsampled, width=width)  # type: ignore[call-arg]
+
+    def width_for(self, source_width: int) -> int:
+        """The most positions that sources in ``source_width`` columns can take."""
+        return upsampled_width(source_width, self.cfg.upsample_ratio, self.max_upsampled)
+
     def _first_positions(self, lengths: Tensor) -> Tensor | None:
         """A random start for each sentence (``<s>`` included) in training, where that is wanted."""
         if not (self.training and self.cfg.random_positions):
@@ -179,9 +193,20 @@ class CtcPmlmModel(BaseFairseqModel):
         room = self.max_upsampled - lengths + 1
         return (torch.rand(len(lengths), device=lengths.device) * room).long().clamp(max=self.max_upsampled - lengths)
 
+    def prepare_for_inference_(self, cfg: Any) -> None:
+        """As fairseq's; remembers ``--bf16``, which fairseq-generate and -interactive read and leave at that."""
+        super().prepare_for_inference_(cfg)
+        self.asked_for_bf16 = bool(cfg.common.bf16)
+
     def logits(self, output: CtcOutput) -> Tensor:
         """``[B, T, V]`` scores before the softmax."""
         return torch.nn.functional.linear(output.hidden, output.weight, output.bias)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """``[n, D]`` rows of ``CtcOutput.hidden`` → ``[n, V]`` scores before the softmax."""
+        if self.packed_projection is not None:
+            return self.packed_projection(hidden)
+        return torch.nn.functional.linear(hidden, self.masked_lm.weight, self.masked_lm.bias)
 
     def get_normalized_probs(self, net_output: CtcOutput, log_probs: bool, sample: Any = None) -> Tensor:
         """``[B, T, V]`` probabilities or natural-log probabilities, in float32."""

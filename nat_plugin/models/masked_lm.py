@@ -69,16 +69,21 @@ class MaskedLm(nn.Module):
         """States ``[B, T, D]`` before the projection; arguments as in :meth:`states`."""
         return self.head(self.states(tokens, real, first_positions))
 
-    def states(self, tokens: Tensor, real: Tensor, first_positions: Tensor | None = None) -> Tensor:
+    def states(
+        self, tokens: Tensor, real: Tensor, first_positions: Tensor | None = None, *, without_waiting: bool = False
+    ) -> Tensor:
         """The last layer's states ``[B, T, D]``.
 
         Args:
             tokens: ``[B, T]``; real: ``[B, T]`` bool, False at padding, which stands on the right.
             first_positions: ``[B]`` the position at which each sentence starts, 0 … ``positions`` - its length; None
                 starts all at 0.
+            without_waiting: let the host not wait for the device. Otherwise transformers looks whether there is any
+                padding and calls attention without a mask (which is faster) where there is none.
         """
         ids = None if first_positions is None else self._position_ids(real, first_positions)
-        return self.lm.base_model(input_ids=tokens, attention_mask=real.long(), position_ids=ids).last_hidden_state
+        mask = real[:, None, None, :].expand(-1, 1, real.size(1), -1) if without_waiting else real.long()
+        return self.lm.base_model(input_ids=tokens, attention_mask=mask, position_ids=ids).last_hidden_state
 
     def head(self, states: Tensor) -> Tensor:
         """The head's dense part: from the last layer's states to those before the projection, ``[…, D]`` both."""

@@ -18,7 +18,13 @@ class Upsampler:
     Args:
         cfg: the model's configuration (``upsample_ratio``, ``mask_placement``).
         mask, pad: ids of these symbols.
+
+    Attributes:
+        takes_width: ``__call__`` takes ``width=``, too: the number of positions T that the host knows beforehand (at
+            least the longest row's), so that it need not wait for the device; None takes the longest row.
     """
+
+    takes_width = False
 
     def __init__(self, cfg: Any, *, mask: int, pad: int) -> None:
         exact_ratio(cfg.upsample_ratio)
@@ -56,7 +62,11 @@ def build_upsampler(cfg: Any, *, mask: int, pad: int) -> Upsampler:
 class MaskInsertion(Upsampler):
     """Source tokens stay, added positions hold MASK (arXiv 2306.06345)."""
 
-    def __call__(self, tokens: Tensor, lengths: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
+    takes_width = True
+
+    def __call__(
+        self, tokens: Tensor, lengths: Tensor, max_length: int, width: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See :func:`nat_plugin.upsampling.insert_masks`."""
         return insert_masks(
             tokens,
@@ -66,6 +76,7 @@ class MaskInsertion(Upsampler):
             pad=self.pad,
             placement=self.placement,  # type: ignore[arg-type]
             max_length=max_length,
+            width=width,
         )
 
 
@@ -73,6 +84,10 @@ class MaskInsertion(Upsampler):
 class TokenDuplication(Upsampler):
     """Every token repeated; the paper's baseline."""
 
-    def __call__(self, tokens: Tensor, lengths: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
+    takes_width = True
+
+    def __call__(
+        self, tokens: Tensor, lengths: Tensor, max_length: int, width: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See :func:`nat_plugin.upsampling.duplicate_tokens`."""
-        return duplicate_tokens(tokens, lengths, self.ratio, pad=self.pad, max_length=max_length)
+        return duplicate_tokens(tokens, lengths, self.ratio, pad=self.pad, max_length=max_length, width=width)

@@ -15,6 +15,8 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from torch import Tensor
 
 from nat_plugin.decoding.ctc_generator import CtcGenerator, check_ensemble
+from nat_plugin.decoding.options import DecodingConfig, DecodingOptions, refuse_in_training
+from nat_plugin.decoding.preparation import prepare_models
 from nat_plugin.pmlm.piece_tokenizer import PieceTokenizer
 from nat_plugin.tasks.data_checks import check_data_folder, check_targets, report_long_sources
 from nat_plugin.tasks.pmlm_loading import check_dictionary, fill_in, load_weights
@@ -40,8 +42,8 @@ _LEFT_TO_RIGHT_ONLY = {
 
 
 @dataclass
-class CtcNatConfig(TranslationConfig):
-    """Options of the task: those of fairseq's ``translation`` and a few of its own."""
+class CtcNatConfig(DecodingConfig, TranslationConfig):
+    """Options of the task: those of fairseq's ``translation``, of decoding in one pass, and a few of its own."""
 
     left_pad_source: bool = field(default=False, metadata={"help": "must stay False: positions count from the left"})
     pmlm_tokenizer: Optional[str] = field(
@@ -228,14 +230,28 @@ class CtcNatTask(TranslationTask):
         extra_gen_cls_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> CtcGenerator:
-        """The one-pass generator; options that only a left-to-right model can follow are refused, all at once."""
-        raise_all(
+        """The one-pass generator; options that only a left-to-right model can follow are refused, all at once.
+
+        For fairseq-generate and -interactive the models are converted as the options say, once and for all. For
+        validation in training, which passes a ``Namespace``, they stay as they are.
+        """
+        refused = [
             f"--{name.replace('_', '-')} needs a left-to-right model; leave it out with --task ctc_nat"
             for name, off in _LEFT_TO_RIGHT_ONLY.items()
             if getattr(args, name, off) not in (off, None, False)
-        )
+        ]
+        if isinstance(args, Namespace):
+            raise_all(refused)
+            refuse_in_training(self.cfg)
+            check_ensemble(models)
+            return CtcGenerator(self.tgt_dict, with_scores=False)
+        weight = models[0].masked_lm.weight
+        options = DecodingOptions.from_options(self.cfg, args, bf16=any(model.asked_for_bf16 for model in models))
+        raise_all([*refused, *options.problems(cuda=weight.is_cuda, half=weight.dtype == torch.float16)])
         check_ensemble(models)
-        return CtcGenerator(self.tgt_dict, with_scores=not isinstance(args, Namespace))
+        beam = options.beam_options(self.tgt_dict.symbols)
+        prepare_models(models, precision=options.precision, compile=options.compile)
+        return CtcGenerator(self.tgt_dict, with_scores=options.with_scores, beam=beam, cuda_graphs=options.cuda_graphs)
 
     def _inference_with_bleu(self, generator: CtcGenerator, sample: dict[str, Any], model: Any) -> Any:
         if self.cfg.pmlm_tokenizer is None:

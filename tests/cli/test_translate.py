@@ -310,7 +310,7 @@ def test_an_input_is_not_overwritten(translate: Translate, tmp_path: Path) -> No
 
 def test_closed_streams(exported: Path, run: Runner) -> None:
     words = " ".join(f"'{word}'" for word in [*COMMAND, str(exported)])
-    assert "standard input is closed; give --input FILE" in run("bash", "-c", f"{words} <&-", expect=1).error()
+    assert "standard input is closed; give a file" in run("bash", "-c", f"{words} <&-", expect=1).error()
     assert "standard output is closed; give --output FILE" in run("bash", "-c", f"{words} >&-", expect=1).error()
 
 

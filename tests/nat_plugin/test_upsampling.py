@@ -8,7 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nat_plugin.upsampling import duplicate_tokens, exact_ratio, insert_masks, strip_last, upsampled_lengths
+from nat_plugin.upsampling import (
+    duplicate_tokens,
+    exact_ratio,
+    insert_masks,
+    strip_last,
+    upsampled_lengths,
+    upsampled_width,
+)
 
 MASK, PAD, M = 99, 1, 99
 ROWS = [[11, 12, 13], [21], [], [31, 32]]
@@ -119,3 +126,31 @@ def test_strip_last():
         [],
     ]
     assert stripped[0].tolist() == [5, 6, PAD]
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(10, 20), max_size=6), min_size=1, max_size=4),
+    ratio=st.sampled_from([1.0, 1.5, 2.0, 2.7]),
+    most=st.sampled_from([None, 6, 9]),
+    placement=st.sampled_from(["uniform", "left", "right", "duplicate"]),
+)
+def test_a_width_known_beforehand_only_adds_padding(rows, ratio, most, placement):
+    tokens, lengths = batch(rows)
+
+    def up(**width):
+        if placement == "duplicate":
+            return duplicate_tokens(tokens, lengths, ratio, pad=PAD, max_length=most, **width)
+        return insert_masks(tokens, lengths, ratio, mask=MASK, pad=PAD, placement=placement, max_length=most, **width)
+
+    width = upsampled_width(tokens.size(1) + 1, ratio, most)
+    (tight, tight_lengths), (wide, wide_lengths) = up(), up(width=width)
+    assert wide_lengths.tolist() == tight_lengths.tolist()
+    if tokens.size(1):
+        assert wide.shape == (len(rows), width)
+    assert torch.equal(wide[:, : tight.size(1)], tight)
+    assert wide[:, tight.size(1) :].eq(PAD).all()
+
+
+@given(length=st.integers(0, 600), ratio=st.sampled_from([1.0, 1.5, 2.0, 2.2, 5 / 3]), most=st.sampled_from([None, 99]))
+def test_the_hosts_width_is_the_devices(length, ratio, most):
+    assert upsampled_width(length, ratio, most) == int(upsampled_lengths(torch.tensor([length]), ratio, most))

@@ -65,7 +65,7 @@ def test_standard_input_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb")))
     assert joined(windows("-")[0]) == ["a", "b"]
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(UserError, match="standard input is closed; give --input FILE"):
+    with pytest.raises(UserError, match="standard input is closed; give a file"):
         windows("-")
 
 

@@ -317,3 +317,16 @@ def test_an_untied_projection_is_frozen_with_the_head_alone(new_model: NewModel,
     assert id(lm.weight) in head
     assert id(lm.bias) in head
     assert not head & {id(parameter) for parameter in lm.embeddings.parameters()}
+
+
+@every_family
+def test_a_width_known_beforehand_changes_no_state(new_model: NewModel, family: str) -> None:
+    model = spread_out(new_model(pmlm_type=family)[0])
+    tokens, lengths = batch(7, 0, 12, 3, width=16)
+    with torch.no_grad():
+        tight, wide = model(tokens, lengths), model(tokens, lengths, width=model.width_for(16))
+    assert wide.hidden.size(1) == 32
+    assert wide.lengths.tolist() == tight.lengths.tolist()
+    for row, length in enumerate(tight.lengths.tolist()):
+        torch.testing.assert_close(wide.hidden[row, :length], tight.hidden[row, :length], rtol=1e-9, atol=1e-9)
+    assert model.width_for(1000) == model.max_upsampled
