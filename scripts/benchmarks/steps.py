@@ -11,6 +11,7 @@ torch's allocator. Gradients of the previous step are dropped first.
 
 import contextlib
 import ctypes
+import functools
 import gc
 import math
 import multiprocessing
@@ -32,8 +33,8 @@ class Steps(Protocol):
     def reset(self) -> None:
         """Drop the last step's gradients; not timed."""
 
-    def step(self) -> Any:
-        """One whole step; returns a number for comparison (the loss)."""
+    def step(self, *arguments: Any) -> Any:
+        """One whole step; returns a number for comparison (the loss), or whatever else a benchmark needs of it."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class Step:
 
     seconds: float
     peak_mib: float
-    value: float
+    value: Any
 
 
 class StepProcess:
     """``with StepProcess(make, *arguments) as step: step()`` runs a step of ``make(*arguments)`` in another process.
 
-    ``threads`` are those on the CPU; ``tf32`` lets CUDA's float32 products use TensorFloat-32.
+    What ``step`` is called with goes to the step. ``threads`` are those on the CPU; ``tf32`` lets CUDA's float32
+    products use TensorFloat-32.
 
     Raises:
         RuntimeError: the process failed; with its error, or that it ended without one (as it does when memory is full).
@@ -66,8 +68,8 @@ class StepProcess:
         theirs.close()
         self._answer()
 
-    def __call__(self) -> Step:
-        self._pipe.send(None)
+    def __call__(self, *arguments: Any) -> Step:
+        self._pipe.send(arguments)
         return self._answer()
 
     def _answer(self) -> Any:
@@ -110,11 +112,11 @@ def _serve(
         pipe.send(None)
         while True:
             try:
-                pipe.recv()
+                request = pipe.recv()
             except EOFError:
                 return
             steps.reset()
-            measured = measure(steps.step)
+            measured = measure(functools.partial(steps.step, *request))
             steps.reset()  # what is left would take memory from the others
             pipe.send(measured)
     except Exception as error:
@@ -126,16 +128,22 @@ def cpu_step(step: Callable[[], Any]) -> Step:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that the C library still holds is not in use
-    before = _resident_mib("VmRSS")
+    before = resident_mib("VmRSS")
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     started = time.perf_counter()
-    value = float(step())
+    value = _plain(step())
     seconds = time.perf_counter() - started
-    return Step(seconds, _resident_mib("VmHWM") - before, value)
+    return Step(seconds, resident_mib("VmHWM") - before, value)
 
 
-def _resident_mib(field: str) -> float:
+def _plain(value: Any) -> Any:
+    """A tensor's number (which waits for the device), anything else as it is."""
+    return float(value) if isinstance(value, int | float | torch.Tensor) else value
+
+
+def resident_mib(field: str) -> float:
+    """This process's resident size (``VmRSS``) or its peak (``VmHWM``) in MiB; NaN where the system does not tell."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{field}:"):
@@ -155,7 +163,7 @@ def cuda_step(step: Callable[[], Any]) -> Step:
     end.record()
     torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated() - before
-    return Step(start.elapsed_time(end) / 1000, peak / 2**20, float(value))
+    return Step(start.elapsed_time(end) / 1000, peak / 2**20, _plain(value))
 
 
 def all_cores() -> int:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the benchmarks of the CTC loss and of the whole training step on a GPU: float32 products without and with
-# TensorFloat-32, and bf16. Each writes a JSON into $OUT; a benchmark that fails does not stop the others, and the script
+# Runs the benchmarks of the CTC loss, of the whole training step (float32 products without and with TensorFloat-32, and
+# bf16) and of decoding on a GPU. Each writes a JSON into $OUT; a benchmark that fails does not stop the others, and the script
 # then ends with status 1.
 #
 #     bash scripts/gpu/benchmarks.sh
@@ -12,7 +12,7 @@
 #   SIZE     shape of the trained model: small, base (XLM-R base) or try    (default: base on cuda, small on a CPU)
 #   PYTHON   the interpreter                                                (default: python3)
 #   WHEELS   a folder of wheels that this Python lacks, installed beside its own packages for this run only
-#   ONLY     ctc_loss or training_step                                      (default: both)
+#   ONLY     ctc_loss, training_step or decoding                            (default: all)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -54,6 +54,7 @@ measure ctc_loss_bf16 ctc_loss --dtype bf16
 measure training_step_fp32 training_step --size "$size" --dtypes fp32
 [[ $device == cuda ]] && measure training_step_tf32 training_step --size "$size" --dtypes fp32 --tf32
 measure training_step_bf16 training_step --size "$size" --dtypes bf16
+measure decoding decoding --sizes "$size" --plot "$out/decoding.png"
 
 if ((${#failed[@]})); then
     echo "failed: ${failed[*]}; see the logs in $out" >&2
