@@ -107,8 +107,14 @@ def measure_size(
         "our_best": {name: best_of_ours(systems) for name, systems in results.items()},
         "tokens_as_fairseq_fp32": {name: agreement(systems) for name, systems in results.items()},
         "output_tokens": {name: lengths(systems) for name, systems in results.items()},
+        "threads_chosen": {name: threads_chosen(systems) for name, systems in results.items()},
     }
     return results, about
+
+
+def threads_chosen(systems: dict[str, list[Step]]) -> dict[str, int]:
+    """Of the systems that chose."""
+    return {name: steps[0].value.threads for name, steps in systems.items() if steps[0].value.threads is not None}
 
 
 def lengths(systems: dict[str, list[Step]]) -> dict[str, list[int]]:

@@ -5,6 +5,7 @@ others give none.
 """
 
 import functools
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -66,28 +67,35 @@ def write_ctranslate2_folder(files: ModelFiles, folder: Path) -> None:
 
 
 class CTranslate2:
-    """CTranslate2 on the converted checkpoint; one batch at a time with all threads."""
+    """CTranslate2 on the converted checkpoint, one batch at a time.
+
+    On some machines its threads cost more than they give at small batches: for each batch size it runs with one thread
+    or with all, whichever is faster.
+    """
 
     def __init__(self, folder: Path, files: ModelFiles, way: Way) -> None:
-        import ctranslate2
-
         from plugin_common import compat
 
         compat.apply()
         from fairseq.data import Dictionary
 
         kinds = {"fp32": "float32", "int8": "int8_float32", "fp16": "float16", "int8_fp16": "int8_float16"}
-        self.translator = ctranslate2.Translator(
-            str(folder),
-            device=way.device,
-            compute_type=kinds[way.precision],
-            inter_threads=1,
-            intra_threads=way.threads,
-        )
-        if self.translator.compute_type != kinds[way.precision]:
-            raise RuntimeError(f"CTranslate2 runs {self.translator.compute_type} here, not {kinds[way.precision]}")
+        self._folder, self._device, self._kind = str(folder), way.device, kinds[way.precision]
+        self._choices = sorted({1, way.threads}) if way.device == "cpu" else [way.threads]
+        self._take(way.threads)
+        if self.translator.compute_type != self._kind:
+            raise RuntimeError(f"CTranslate2 runs {self.translator.compute_type} here, not {self._kind}")
+        self.threads_by_batch: dict[int, int] = {}
         self.words = Dictionary.load(str(Path(files.data) / f"dict.{files.target_lang}.txt"))
         self.beam = way.beam
+
+    def _take(self, threads: int) -> None:
+        import ctranslate2
+
+        self.threads = threads
+        self.translator = ctranslate2.Translator(
+            self._folder, device=self._device, compute_type=self._kind, inter_threads=1, intra_threads=threads
+        )
 
     def prepare(self, batch: Batch) -> tuple[list[list[str]], dict[str, int]]:
         """Pieces, and the options of the call."""
@@ -95,6 +103,26 @@ class CTranslate2:
         limits = (1, FAIRSEQ_MAX_LENGTH) if length is None else (length, length)
         forced = dict(zip(("min_decoding_length", "max_decoding_length"), limits, strict=True))
         return [[self.words[index] for index in row] for row in batch.rows], forced
+
+    def choose(self, sentences: int, prepared: tuple[list[list[str]], dict[str, int]]) -> None:
+        """Take the faster number of threads for batches of so many sentences; found when it is first asked."""
+        if sentences not in self.threads_by_batch:
+            seconds = {threads: self._seconds(threads, prepared) for threads in self._choices}
+            self.threads_by_batch[sentences] = min(seconds, key=lambda threads: seconds[threads])
+        if self.threads != self.threads_by_batch[sentences]:
+            self._take(self.threads_by_batch[sentences])
+
+    def _seconds(self, threads: int, prepared: tuple[list[list[str]], dict[str, int]]) -> float:
+        """Of the quicker of two runs, after one to warm up."""
+        if self.threads != threads:
+            self._take(threads)
+        self.translate(prepared)
+        found = []
+        for _ in range(2):
+            started = time.perf_counter()
+            self.translate(prepared)
+            found.append(time.perf_counter() - started)
+        return min(found)
 
     def translate(self, prepared: tuple[list[list[str]], dict[str, int]]) -> list[list[str]]:
         """Pieces."""

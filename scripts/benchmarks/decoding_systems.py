@@ -158,6 +158,7 @@ class Turn:
         extra_mib: that less its size when the models were loaded; None on a GPU, where torch's allocator is asked, and
             NaN for the libraries with an allocator of their own there.
         tokens: the translations; problem: what is wrong with their number or length.
+        threads: that it chose, if it chose.
     """
 
     seconds: list[float]
@@ -165,6 +166,7 @@ class Turn:
     extra_mib: float | None
     tokens: list[list[int]] = field(repr=False)
     problem: str | None = None
+    threads: int | None = None
 
     def __repr__(self) -> str:
         return f"{statistics.median(self.seconds):.4f} s a batch"
@@ -241,6 +243,8 @@ class DecodingSteps:
             made = workload.batches(self.size)
             self.prepared[workload] = [(batch, self.system.prepare(batch)) for batch in made]
         work = self.prepared[workload][: 1 if warm_up else None]
+        if isinstance(self.system, CTranslate2):
+            self.system.choose(workload.batch, work[0][1])
         if workload.batch == 1:
             self.system.translate(work[0][1])
         seconds, results = [], []
@@ -251,7 +255,8 @@ class DecodingSteps:
         peak = resident_mib("VmHWM")
         tokens = [row for result in results for row in self.system.token_ids(result)]
         extra = peak - self.loaded_mib if self.device == "cpu" else (math.nan if self.own_allocator else None)
-        return Turn(seconds, peak, extra, tokens, self._problem([batch for batch, _ in work], tokens))
+        threads = self.system.threads if isinstance(self.system, CTranslate2) else None
+        return Turn(seconds, peak, extra, tokens, self._problem([batch for batch, _ in work], tokens), threads)
 
     def _problem(self, work: list[Batch], tokens: list[list[int]]) -> str | None:
         """Where a length was forced: what is wrong with the lengths."""
