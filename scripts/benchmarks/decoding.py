@@ -141,6 +141,7 @@ def main() -> None:
         report["ratios"] |= (named_ratios(size, ratios) if number == 0 else {}) | ratios
         print("\n".join(table(size, results)))
         said += verdict(size, results, device=args.device)
+        write_report(args.json, report)  # so that it is there should a later size fail
     if spec is not None:
         report["trained"] = measure_trained(spec, args)
     report["verdict"] = said

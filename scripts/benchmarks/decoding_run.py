@@ -91,11 +91,11 @@ def _start_side(run: Run, stack: ExitStack, threads: int, device: str, side: str
 
 
 def measure(run: Run, workload: Workload, names: Sequence[str], repeats: int) -> dict[str, list[Step]]:
-    """``repeats`` turns of each system, after a first batch that is not counted.
+    """``repeats`` turns of each system, after a batch of each shape that is not counted.
 
-    A system that fails there, or whose translations do not have the forced length, is left out.
+    A system that fails, then or in a turn, or whose translations do not have the forced length, is left out.
     """
-    turns: dict[str, Callable[[], Step]] = {}
+    turns: dict[str, Callable[[], Step | None]] = {}
     for name in names:
         if name not in run.processes:
             continue
@@ -106,17 +106,24 @@ def measure(run: Run, workload: Workload, names: Sequence[str], repeats: int) ->
         except RuntimeError as error:
             run.leave_out(name, f"{described(workload)}: {error}")
             continue
-        turns[name] = functools.partial(_rested, run.processes[name], workload)
+        turns[name] = functools.partial(_turn, run, name, workload)
     print(f"== {described(workload)}", file=sys.stderr)
     results: dict[str, list[Step]] = run_in_turn(turns, repeats)
-    return results
+    return {name: steps for name, steps in results.items() if name in run.processes}
 
 
-def _rested(process: StepProcess, workload: Workload) -> Step:
+def _turn(run: Run, name: str, workload: Workload) -> Step | None:
+    """A turn, after a rest; None of a system that failed in this one or one before."""
+    if name not in run.processes:
+        return None
     time.sleep(REST_SECONDS)
-    step = process(workload, False)
-    if step.value.problem is not None:
-        raise RuntimeError(step.value.problem)
+    try:
+        step = run.processes[name](workload, False)
+        if step.value.problem is not None:
+            raise RuntimeError(step.value.problem)
+    except RuntimeError as error:
+        run.leave_out(name, f"{described(workload)}: {error}")
+        return None
     return step
 
 

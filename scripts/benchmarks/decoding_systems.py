@@ -238,11 +238,13 @@ class DecodingSteps:
         """Nothing is kept."""
 
     def step(self, workload: Workload, warm_up: bool) -> Turn:
-        """Translate; ``warm_up`` means the first batch alone. At batch 1 an extra sentence goes ahead, untimed."""
+        """Translate; ``warm_up`` means one batch of each shape. At batch 1 an extra sentence goes ahead, untimed."""
         if workload not in self.prepared:
             made = workload.batches(self.size)
             self.prepared[workload] = [(batch, self.system.prepare(batch)) for batch in made]
-        work = self.prepared[workload][: 1 if warm_up else None]
+        work = self.prepared[workload]
+        if warm_up:
+            work = list({(len(batch.rows), max(map(len, batch.rows))): (batch, made) for batch, made in work}.values())
         if isinstance(self.system, CTranslate2):
             self.system.choose(workload.batch, work[0][1])
         if workload.batch == 1:

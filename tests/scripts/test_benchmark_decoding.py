@@ -166,6 +166,26 @@ def test_a_system_that_fails_is_left_out_and_the_others_run(models, monkeypatch)
     assert "Error" in run.left_out["fairseq_fp32_beam1"]
 
 
+def test_a_system_that_fails_in_a_turn_is_left_out_and_the_others_go_on(monkeypatch):
+    monkeypatch.setattr(decoding_run, "REST_SECONDS", 0)
+    workload = Workload("text", 2, 2, ((5, 6), (7, 8)))
+    calls = []
+
+    def good(asked, warm_up):
+        return step(0.1)
+
+    def bad(asked, warm_up):
+        calls.append(warm_up)
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return step(0.1)
+
+    run = decoding_run.Run(Models("", None, None, "try"), {"ours_fp32": good, "ours_bf16": bad})
+    results = decoding_run.measure(run, workload, ["ours_fp32", "ours_bf16"], 4)
+    assert {name: len(steps) for name, steps in results.items()} == {"ours_fp32": 4}
+    assert run.left_out == {"ours_bf16": "text/batch2: out of memory"} and calls == [True, False, False]
+
+
 # ---- figures --------------------------------------------------------------------------------------------------------
 
 
