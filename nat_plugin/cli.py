@@ -5,6 +5,7 @@ options) and ``run(args)`` (does the work, raises ``UserError`` on bad input). I
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -22,6 +23,13 @@ COMMANDS = {
     "ngram-lm": "nat_plugin.decoding.ngram_lm_command",
     "plot-log": "nat_plugin.figures.curves_command",
     "align-plot": "nat_plugin.figures.align_plot_command",
+}
+
+OWN = ("nat_plugin", "plugin_common")
+INSTALL_ALL = "in the folder of this program's source, `pip install .` installs what it needs"
+INSTALL = {
+    "translate": "`pip install onnxruntime tokenizers numpy` installs what it needs",
+    "export": "in the folder of this program's source, `pip install '.[export]'` installs what it needs",
 }
 
 
@@ -46,20 +54,38 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``nat``: 0 on success, 1 on bad input, 2 for wrong use, 130 when interrupted."""
     words = sys.argv[1:] if argv is None else list(argv)
-    args = make_parser(words[0] if words else None).parse_args(words)
+    command = words[0] if words else None
+    name = f"nat {command}" if command in COMMANDS else "nat"
     try:
+        args = make_parser(command).parse_args(words)
         args.run(args)
     except UserError as error:
-        print(f"nat {args.command}: error: {error}", file=sys.stderr)
-        return 1
+        return _failed(name, str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "nat_plugin").partition(".")[0]
+        if package in OWN or package in sys.stdlib_module_names:
+            raise
+        return _failed(name, f"the package {package} is not installed; {INSTALL.get(command or '', INSTALL_ALL)}")
+    except MemoryError as error:
+        return _failed(name, f"not enough memory ({error})")
     except OSError as error:  # a full disk, a folder without permission: commands catch what they can say more about
         where = f"{error.filename}: " if error.filename else ""
-        print(f"nat {args.command}: error: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
+        return _failed(name, f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        print(f"nat {args.command}: interrupted", file=sys.stderr)
+        _tell(f"{name}: interrupted")
         return 130
     return 0
+
+
+def _failed(name: str, message: str) -> int:
+    _tell(f"{name}: error: {message}")
+    return 1
+
+
+def _tell(message: str) -> None:
+    if sys.stderr is not None:  # print would take standard output for a closed one
+        with contextlib.suppress(OSError):
+            print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ def save_pmlm(
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a PMLM folder in one step: either it is there complete, or it is not there.
+    """Write a PMLM folder: either it is there complete, or it lacks ``config.json`` or is not there.
 
     Args:
         model: masked LM with ``len(entries) + 4`` embedding rows.
@@ -300,7 +300,7 @@ def save_pmlm(
         UserError: see :func:`check_output_folder`; or the parts do not fit together.
     """
     check_output_folder(folder, overwrite=overwrite)
-    with whole_folder(folder) as made:
+    with whole_folder(folder, marker=CONFIG_FILE, replaces=(lambda _: PMLM_FILES) if overwrite else None) as made:
         with quiet_transformers():
             model.save_pretrained(made, max_shard_size="1000GB")
             tokenizer.save_pretrained(made)

@@ -29,10 +29,15 @@ _CONTROL_BESIDE_LINE_ENDS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r
 
 @dataclass
 class TextCounts:
-    """Lines read, and what was changed on the way."""
+    """Lines read, and what was changed on the way.
+
+    ``crlf_ends`` counts the carriage returns removed at ends of lines; ``final_returns`` are those of them that no
+    newline follows, at the end of a file.
+    """
 
     lines: int = 0
     crlf_ends: int = 0
+    final_returns: int = 0
     control_characters: int = 0
     byte_order_marks: int = 0
 
@@ -40,13 +45,15 @@ class TextCounts:
         """Add the counts of another part of the same text."""
         self.lines += other.lines
         self.crlf_ends += other.crlf_ends
+        self.final_returns += other.final_returns
         self.control_characters += other.control_characters
         self.byte_order_marks += other.byte_order_marks
 
     def changes(self) -> list[str]:
         """What was changed, one phrase each; empty when the text was taken as it is."""
         phrases = {
-            "Windows line ends (CR LF) read as newlines": self.crlf_ends,
+            "Windows line ends (CR LF) read as newlines": self.crlf_ends - self.final_returns,
+            "carriage returns at the end of a file removed": self.final_returns,
             "control characters replaced by spaces": self.control_characters,
             "byte order marks removed": self.byte_order_marks,
         }
@@ -151,7 +158,8 @@ def _clean_text(block: LineBlock, path: str, control_characters: ControlCharacte
         text = text[1:]
         counts.byte_order_marks = 1
     if "\r" in text:
-        counts.crlf_ends = text.count("\r\n") + text.endswith("\r")
+        counts.final_returns = int(text.endswith("\r"))
+        counts.crlf_ends = text.count("\r\n") + counts.final_returns
         text = text.replace("\r\n", "\n").removesuffix("\r")
     if _CONTROL.search(text):
         if control_characters == "error":

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nat_plugin.export.folder import TOKENIZER_FILE, Settings, write_settings
+from nat_plugin.export.folder import TOKENIZER_FILE, Settings, metadata_of, write_settings
 
 TEXT = [
     "the quick brown fox jumps over the lazy dog",
@@ -54,15 +54,16 @@ def make_export(folder: Path) -> None:
     assert main(["prepare-pmlm", "--from-scratch", "--vocab-size", "250", "--corpus", str(text), *shape,
                  "--output", str(pmlm)]) == 0  # fmt: skip
     symbols = 4 + len(read_dictionary(pmlm / "dict.txt"))
-    write_onnx(SimpleNamespace(masked_lm=random_model(symbols), blank=BLANK), folder / "model.onnx")
-    quantize(folder / "model.onnx", folder / "model.int8.onnx")
-    shutil.copy(pmlm / TOKENIZER_FILE, folder)
-    shutil.rmtree(pmlm)
-    text.unlink()
     settings = Settings(
         symbols=symbols, bos=0, pad=1, eos=2, unk=3, mask=symbols - 1, blank=BLANK, upsampler="mask_insertion",
         ratio=2.0, placement="uniform", positions=POSITIONS, source_lang="en", target_lang="de",
     )  # fmt: skip
+    model = SimpleNamespace(masked_lm=random_model(symbols), blank=BLANK)
+    write_onnx(model, folder / "model.onnx", metadata_of(settings))
+    quantize(folder / "model.onnx", folder / "model.int8.onnx")
+    shutil.copy(pmlm / TOKENIZER_FILE, folder)
+    shutil.rmtree(pmlm)
+    text.unlink()
     write_settings(folder, settings, {})
 
 

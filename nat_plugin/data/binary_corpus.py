@@ -77,8 +77,8 @@ def open_corpus(folder: str, subset: str, source_lang: str, target_lang: str) ->
     missing = [path.name for path in (*dictionaries, *files) if not path.is_file()]
     if missing:
         raise UserError(
-            f"{folder}: lacks {', '.join(missing)}; {_known_subsets(root, languages)} check DATA_BIN, --subset, "
-            "--source-lang and --target-lang, or run fairseq-preprocess"
+            f"{folder}: lacks {', '.join(missing)}; {_known_subsets(root, languages)} check DATA_BIN, the name of the "
+            "subset, --source-lang and --target-lang, or run fairseq-preprocess"
         )
     source, target = (_open_side(root, pair, language) for language in languages)
     if len(source) != len(target):

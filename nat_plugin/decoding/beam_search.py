@@ -13,6 +13,8 @@ All arrays have the batch (or those of its sentences that have not ended) as fir
 loops over positions only. Sentences do not influence each other: one alone gives what it gives in a batch.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,21 +108,36 @@ def ctc_beam_search(
         one translation for each sentence; a sentence of length 0 has none and the score 0.
 
     Raises:
-        UserError: shapes that do not fit, or a log-probability that is not a number or positive infinity.
+        UserError: shapes that do not fit, a log-probability that is NaN or positive infinity, or too little memory.
     """
     _check(log_probs, labels, blank_log_probs, lengths)
-    # Longest first: the sentences that reach position t are then the first rows of every array.
-    order = np.argsort(-lengths.astype(np.int64), kind="stable")
-    sorted_lengths = lengths[order]
-    emissions = _emissions(log_probs, labels, blank_log_probs, order, blank, options.candidates)
-    beams = _start(len(lengths), options)
-    trail = []
-    for position in range(int(sorted_lengths.max(initial=0))):
-        reached = int(np.count_nonzero(sorted_lengths > position))
-        trail.append(_advance(beams, emissions.at(position, reached), reached, options))
-    found = _trace(beams, trail, _winners(beams, options), pad)
-    back = np.argsort(order, kind="stable")
-    return BeamResult(found.tokens[back], found.lengths[back], found.scores[back], found.token_scores[back])
+    with _memory_errors_explained(options.beam, min(options.candidates, log_probs.shape[2]), len(lengths)):
+        # Longest first: the sentences that reach position t are then the first rows of every array.
+        order = np.argsort(-lengths.astype(np.int64), kind="stable")
+        sorted_lengths = lengths[order]
+        emissions = _emissions(log_probs, labels, blank_log_probs, order, blank, options.candidates)
+        beams = _start(len(lengths), options)
+        trail = []
+        for position in range(int(sorted_lengths.max(initial=0))):
+            reached = int(np.count_nonzero(sorted_lengths > position))
+            trail.append(_advance(beams, emissions.at(position, reached), reached, options))
+        found = _trace(beams, trail, _winners(beams, options), pad)
+        back = np.argsort(order, kind="stable")
+        return BeamResult(found.tokens[back], found.lengths[back], found.scores[back], found.token_scores[back])
+
+
+@contextmanager
+def _memory_errors_explained(beam: int, candidates: int, sentences: int) -> Iterator[None]:
+    try:
+        if sentences * beam**2 > np.iinfo(np.intp).max:
+            raise MemoryError("more than can be addressed")  # numpy has other errors for that
+        np.empty((sentences, beam, beam), dtype=bool)  # the largest array: tried before the others fill the memory
+        yield
+    except MemoryError as error:
+        raise UserError(
+            f"beam search: too little memory for beam {beam}, {candidates} candidates, {sentences} sentences at once "
+            f"({error}); lower --ctc-beam first (memory grows with its square), then --ctc-candidates or the batch size"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -185,13 +202,11 @@ def _advance(beams: PrefixBeams, now: _Emissions, rows: int, options: BeamOption
     view = beams.first(rows)
     row = np.arange(rows)[:, None]
     repeats = view.last[:, :, None] == now.labels[:, None, :]
-    column = repeats.argmax(axis=2)
-    has_column = repeats.any(axis=2)
+    column, has_column = repeats.argmax(axis=2), repeats.any(axis=2)
     at_last = np.where(has_column, now.log_probs[row, column], IMPOSSIBLE)
     # A prefix stays as it is by a blank, by its last label again, or because a shorter prefix of the beam becomes it.
     extends = view.parent_hash[:, :, None] == view.hash[:, None, :]
-    parent = extends.argmax(axis=2)
-    has_parent = extends.any(axis=2)
+    parent, has_parent = extends.argmax(axis=2), extends.any(axis=2)
     before = np.where(view.last[row, parent] == view.last, view.blank_end[row, parent], view.total[row, parent])
     label_end = np.logaddexp(view.label_end + at_last, np.where(has_parent, before + at_last, IMPOSSIBLE))
     blank_end = view.total + now.blank[:, None]
@@ -199,8 +214,7 @@ def _advance(beams: PrefixBeams, now: _Emissions, rows: int, options: BeamOption
 
     merged = np.zeros(repeats.shape, dtype=bool)
     which = np.nonzero(has_parent & has_column)
-    if len(which[0]):
-        merged[which[0], parent[which], column[which]] = True
+    merged[which[0], parent[which], column[which]] = True
     found = _extensions(view, now, repeats, merged, stay + view.extra, options)
     view.blank_end[:], view.label_end[:], view.total[:] = blank_end, label_end, stay
     return _select(view, now, found, options.beam)

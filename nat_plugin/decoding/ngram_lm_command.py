@@ -35,10 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dict", metavar="FILE", help="fairseq's dict.txt of the language, for .npz: the model gets its numbering"
     )
-    parser.add_argument("--order", type=_order, metavar="N", help=f"longest n-grams (default: {DEFAULT_ORDER})")
+    parser.add_argument("--order", type=order, metavar="N", help=f"longest n-grams (default: {DEFAULT_ORDER})")
     parser.add_argument(
         "--prune",
-        type=_count,
+        type=count,
         nargs="+",
         metavar="COUNT",
         help="for each order: leave out n-grams that occur no more than this; starts with 0, does not fall; the last "
@@ -99,10 +99,10 @@ def _estimated(args: argparse.Namespace) -> "NgramTables":
     from nat_plugin.decoding.ngram_counts import count_ngrams
     from nat_plugin.decoding.ngram_estimation import check_thresholds, estimate
 
-    order = args.order or DEFAULT_ORDER
-    thresholds = check_thresholds(args.prune or [0], order)
+    longest = args.order or DEFAULT_ORDER
+    thresholds = check_thresholds(args.prune or [0], longest)
     with progress_bar(total=None, unit=" lines", description="count") as bar:
-        counts = count_ngrams(args.corpus, order, on_lines=bar.update)
+        counts = count_ngrams(args.corpus, longest, on_lines=bar.update)
     found = estimate(counts, thresholds)
     print(
         f"{counts.sentences:,} lines, {counts.words:,} pieces, {len(counts.vocabulary) - 3:,} different ones",
@@ -139,14 +139,16 @@ def _write(model: "NgramTables", output: str, symbols: list[str], *, source: str
         write_arpa(stream, model, compress=output.endswith(".gz"))
 
 
-def _order(text: str) -> int:
+def order(text: str) -> int:
+    """Of n-grams, an argparse type: its name is part of argparse's message about what is no number."""
     value = int(text)
     if not 1 <= value <= 9:
         raise argparse.ArgumentTypeError(f"{text}: expected 1 to 9")
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Of occurrences, an argparse type like :func:`order`."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")

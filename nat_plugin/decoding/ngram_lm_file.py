@@ -33,7 +33,8 @@ def read_arrays(path: str, symbols: Sequence[str]) -> NgramLm:
     """Read what :func:`write_arrays` wrote.
 
     Raises:
-        UserError: the file is missing, damaged, of another format, or made for another dictionary.
+        UserError: the file is missing, damaged, of another format, made for another dictionary, or holds no
+            probabilities.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -77,6 +78,12 @@ def _check_arrays(path: str, lm: NgramLm) -> None:
     ]
     if not all(holds):
         raise UserError(f"{path}: its arrays do not fit each other; {_AGAIN}")
+    positive = np.flatnonzero(lm.log_probs > 0)
+    if len(positive):
+        raise UserError(
+            f"{path}: {len(positive):,} log-probabilities are positive, the first {lm.log_probs[positive[0]]:g}; "
+            f"expected logarithms of probabilities; {_AGAIN}"
+        )
 
 
 def _within(array: NDArray[np.integer], size: int) -> bool:

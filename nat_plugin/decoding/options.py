@@ -1,5 +1,6 @@
 """Options of one-pass decoding in fairseq-generate and fairseq-interactive, and what they mean together."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,8 +23,9 @@ class DecodingConfig(FairseqDataclass):
         default=False,
         metadata={"help": "do not compute scores: H- and P- lines show 0, translations are the same (faster)"},
     )
-    decode_precision: ChoiceEnum(list(PRECISIONS)) = field(  # type: ignore[valid-type]
-        default="fp32",
+    # None where it is not given, so that what is asked for in other ways (--bf16, model.half()) is not contradicted.
+    decode_precision: Optional[ChoiceEnum(list(PRECISIONS))] = field(  # type: ignore[valid-type]
+        default=None,
         metadata={
             "help": "number format of weights and states: fp32, bf16 (as --bf16), or auto: bf16 where the GPU or the "
             "CPU (AVX512-BF16, AMX) computes with it, else fp32 (default: fp32)"
@@ -31,11 +33,14 @@ class DecodingConfig(FairseqDataclass):
     )
     compile_decoder: bool = field(
         default=False,
-        metadata={"help": "compile the model with torch.compile: takes a minute or so before the first translations"},
+        metadata={"help": "compile the model with torch.compile: takes a minute or more before the first translations"},
     )
     cuda_graphs: bool = field(
         default=False,
-        metadata={"help": "on a GPU, record each shape of a batch once as a CUDA graph and replay it"},
+        metadata={
+            "help": "on a GPU, record each shape of a batch as a CUDA graph and replay it; a new shape costs three "
+            "passes, so that it pays only where shapes come again often"
+        },
     )
     ctc_beam: int = field(
         default=1, metadata={"help": "prefixes that CTC beam search keeps for each sentence; 1 is greedy (default: 1)"}
@@ -48,7 +53,7 @@ class DecodingConfig(FairseqDataclass):
         default=None,
         metadata={
             "help": "with --ctc-beam: n-gram language model over the pieces (ARPA, or what `nat ngram-lm` writes); its "
-            "weight is --lm-weight"
+            "weight is --lm-weight. It prefers short translations: give a --ctc-token-bonus, too"
         },
     )
     ctc_token_bonus: float = field(
@@ -61,7 +66,8 @@ class DecodingOptions:
     """What a generator does; one of :class:`DecodingConfig`'s values, fairseq's ``--lm-weight`` among them."""
 
     with_scores: bool = True
-    precision: str = "fp32"
+    precision: str | None = None
+    bf16: bool = False
     compile: bool = False
     cuda_graphs: bool = False
     beam: int = 1
@@ -73,10 +79,11 @@ class DecodingOptions:
     @classmethod
     def from_options(cls, task: DecodingConfig, generation: Any, *, bf16: bool) -> "DecodingOptions":
         """Options of the task, fairseq's own of generation, and whether fairseq's ``--bf16`` was given."""
-        precision = str(getattr(task.decode_precision, "value", task.decode_precision))
+        precision = getattr(task.decode_precision, "value", task.decode_precision)
         return cls(
             with_scores=not task.no_scores,
-            precision="bf16" if bf16 else precision,
+            precision=None if precision is None else str(precision),
+            bf16=bf16,
             compile=task.compile_decoder,
             cuda_graphs=task.cuda_graphs,
             beam=task.ctc_beam,
@@ -86,10 +93,17 @@ class DecodingOptions:
             token_bonus=task.ctc_token_bonus,
         )
 
+    @property
+    def wanted_precision(self) -> str | None:
+        """One of ``PRECISIONS``, however it was asked for; None if it was not."""
+        return "bf16" if self.bf16 else self.precision
+
     def problems(self, *, cuda: bool, half: bool) -> Iterable[str]:
         """What is wrong with the options, on a GPU or not, with a model that ``--fp16`` has made half-precision."""
-        if half and self.precision != "fp32":
-            yield f"--fp16 and --decode-precision {self.precision} (--bf16) exclude each other; leave one out"
+        if half and self.wanted_precision is not None:
+            yield f"--fp16 and --decode-precision {self.wanted_precision} (--bf16) exclude each other; leave one out"
+        if self.bf16 and self.precision not in (None, "bf16"):
+            yield f"--bf16 and --decode-precision {self.precision} exclude each other; leave one out"
         if self.cuda_graphs and not cuda:
             yield "--cuda-graphs needs a CUDA GPU; leave it out, or run without --cpu on a machine that has one"
         if self.cuda_graphs and self.compile:
@@ -101,14 +115,16 @@ class DecodingOptions:
             yield f"--ctc-beam {self.beam}: expected 1 (greedy) or more prefixes"
         if self.candidates < 1:
             yield f"--ctc-candidates {self.candidates}: expected 1 or more labels for each position"
-        if self.lm_weight < 0:
+        if not math.isfinite(self.token_bonus):
+            yield f"--ctc-token-bonus {self.token_bonus}: expected a finite number"
+        if not 0 <= self.lm_weight < math.inf:
             yield f"--lm-weight {self.lm_weight}: expected a number of 0 or more"
+        elif self.lm is None and self.lm_weight != 0:
+            yield f"--lm-weight {self.lm_weight} needs a language model: give --lm PATH, or leave it out"
         if self.lm is not None and not Path(self.lm).exists():
             yield f"--lm {self.lm}: no such file; make one with `nat ngram-lm`"
         if self.lm is not None and self.lm_weight == 0:
             yield "--lm has no effect without a weight; give one, e.g. --lm-weight 0.3"
-        if self.lm is None and self.lm_weight != 0:
-            yield f"--lm-weight {self.lm_weight} needs a language model: give --lm PATH, or leave it out"
         if self.beam == 1:
             yield from self._greedy_problems()
 
@@ -116,7 +132,7 @@ class DecodingOptions:
         """Options that need a beam, which is missing."""
         given = {
             "--lm": self.lm is not None,
-            "--ctc-token-bonus": self.token_bonus != 0,
+            "--ctc-token-bonus": self.token_bonus != 0 and math.isfinite(self.token_bonus),
             "--ctc-candidates": self.candidates != CANDIDATES,
         }
         for option, is_given in given.items():
@@ -139,7 +155,7 @@ class DecodingOptions:
 
 
 def refuse_in_training(task: DecodingConfig) -> None:
-    """Validation during training decodes greedily, in the training's own precision and without scores.
+    """Training does not decode, but for validation: greedily, in the training's own precision and without scores.
 
     Raises:
         UserError: an option asks for something else.

@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nat_plugin.decoding.precision import bf16_support
+from nat_plugin.decoding.precision import bf16_support, short_name
 from plugin_common.cpu_matmul import uses_onednn
+from plugin_common.errors import UserError
 
 PACKED_TYPES = (torch.float32, torch.bfloat16)
 
 
 class PackedLinear(nn.Module):
-    """``nn.Linear`` with a packed weight: decodes, but can be neither trained nor saved.
+    """``nn.Linear`` with a packed weight: decodes, but can be neither trained, saved, converted nor moved.
 
     Args:
         weight: ``[V, D]``; bias: ``[V]`` or None.
@@ -28,18 +29,35 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, activation: str = "none") -> None:
         super().__init__()
-        self.out_features = weight.size(0)
+        self.out_features, self.dtype = weight.size(0), weight.dtype
         # Plain attributes: a packed weight has no storage that `to`, `state_dict` and their like could handle.
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
         self.added = None if bias is None else bias.detach()
         self.activation = activation
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """``[…, D]`` → ``[…, V]``."""
+        """``[…, D]`` → ``[…, V]``.
+
+        Raises:
+            UserError: the inputs are of another format or device than the weight, or gradients are asked for.
+        """
+        self._check(inputs)
         if inputs.numel() == 0:
             return inputs.new_empty(*inputs.shape[:-1], self.out_features)
         algorithm = "" if self.activation == "none" else "none"
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.added, self.activation, [], algorithm)
+
+    def _check(self, inputs: Tensor) -> None:
+        if inputs.dtype != self.dtype or inputs.device.type != "cpu":
+            raise UserError(
+                f"the model is packed for decoding in {short_name(self.dtype)} on a CPU and cannot be converted or "
+                f"moved any more (its inputs are {short_name(inputs.dtype)} on {inputs.device}); load it again"
+            )
+        if torch.is_grad_enabled() and inputs.requires_grad:
+            raise UserError(
+                "the model is packed for decoding and cannot be trained: load it again, or use torch.inference_mode() "
+                "if it is only to decode"
+            )
 
 
 def can_pack(weight: Tensor) -> bool:

@@ -13,21 +13,31 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose_precision(wanted: str, device: torch.device, present: torch.dtype) -> Choice:
-    """The format for ``--decode-precision`` ``fp32``, ``bf16`` or ``auto``.
+def choose_precision(wanted: str | None, device: torch.device, present: torch.dtype) -> Choice:
+    """The format for ``--decode-precision`` ``fp32``, ``bf16`` or ``auto``; None where nobody asked for one.
 
     Args:
-        device: where the model is; present: the format that it has (float16 if fairseq's ``--fp16`` made it so, which
-            then stays).
+        device: where the model is; present: the format that it has (float16 if fairseq's ``--fp16`` or ``model.half()``
+            made it so, which then stays; bfloat16 after ``model.bfloat16()``, which stays where nobody asked for more).
     """
     if present == torch.float16:
         return Choice(torch.float16, "--fp16")
+    if wanted is None and present == torch.bfloat16:
+        return Choice(torch.bfloat16, "the model's own")
+    if wanted is None:
+        return Choice(torch.float32, "default")
     if wanted == "fp32":
         return Choice(torch.float32, "--decode-precision fp32")
     fast, what = bf16_support(device)
     if wanted == "auto":
         return Choice(torch.bfloat16 if fast else torch.float32, f"--decode-precision auto: {what}")
     return Choice(torch.bfloat16, "--decode-precision bf16" if fast else f"asked for, though {what}; expect it slow")
+
+
+def short_name(dtype: torch.dtype) -> str:
+    """As options call it: ``fp32``, ``fp16``, ``bf16``; others as torch does."""
+    own = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    return own.get(dtype, str(dtype).removeprefix("torch."))
 
 
 def bf16_support(device: torch.device) -> tuple[bool, str]:

@@ -22,6 +22,7 @@ class Exportable:
     task: Any
     tokenizer: PieceTokenizer
     tokenizer_folder: Path
+    updates: int | None = None
 
     @property
     def dictionary(self) -> Any:
@@ -65,7 +66,9 @@ class Exportable:
         )
 
 
-def open_checkpoint(checkpoint: str, data_bin: str, tokenizer_folder: str) -> Exportable:
+def open_checkpoint(
+    checkpoint: str, data_bin: str, tokenizer_folder: str, languages: tuple[str, str] | None = None
+) -> Exportable:
     """Load all parts and check that they belong together.
 
     Raises:
@@ -79,7 +82,7 @@ def open_checkpoint(checkpoint: str, data_bin: str, tokenizer_folder: str) -> Ex
             "training data"
         )
     tokenizer = PieceTokenizer.from_folder(folder)
-    model, task = load_one_pass_model(checkpoint, data_bin)
+    model, task, updates = load_one_pass_model(checkpoint, data_bin, languages)
     words = task.target_dictionary
     symbols = [*FAIRSEQ_SYMBOLS, *(symbol for symbol, _ in read_dictionary(folder / DICTIONARY_FILE))]
     if symbols != list(words.symbols):
@@ -87,4 +90,4 @@ def open_checkpoint(checkpoint: str, data_bin: str, tokenizer_folder: str) -> Ex
             f"--pmlm-tokenizer {folder}: its dict.txt ({len(symbols)} symbols) is not the checkpoint's dictionary "
             f"({len(words)} symbols); give the PMLM folder that tokenised the training data"
         )
-    return Exportable(Path(checkpoint), model.float(), task, tokenizer, folder)
+    return Exportable(Path(checkpoint), model.float(), task, tokenizer, folder, updates)

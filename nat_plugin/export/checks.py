@@ -11,10 +11,15 @@ import torch
 from nat_plugin.export.evaluation_set import EvaluationSet
 from nat_plugin.export.translator import Translator
 from nat_plugin.pmlm.piece_tokenizer import PieceTokenizer
+from plugin_common.errors import UserError
 
 BATCH_TOKENS = 4000
 LARGEST_LOSS = 0.3
 """BLEU points that int8 may lose before the export says so."""
+MOST_DIFFERENT = 0.001
+"""Share of sentences that float32 may translate otherwise than fairseq: ties that rounding decides, no more."""
+LEAST_EQUAL = 0.5
+"""Share of sentences that int8 should translate as fairseq does, where no BLEU tells how good the others are."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,14 @@ class Outcome:
 
     Attributes:
         precision: ``fairseq`` for the checkpoint itself, else that of the exported model.
-        sentences: how many were translated; ``equal`` of them to the very tokens of fairseq.
+        sentences: how many were translated; ``equal`` of them to the very tokens of fairseq; ``empty`` to none.
         bleu, chrf, signature: sacreBLEU's scores from 0 to 100, None without references; the signature of BLEU.
     """
 
     precision: str
     sentences: int
     equal: int
+    empty: int
     bleu: float | None
     chrf: float | None
     signature: str | None
@@ -77,7 +83,8 @@ def compare(
     def outcome(name: str, tokens: Sequence[np.ndarray]) -> Outcome:
         equal = sum(np.array_equal(own, other) for own, other in zip(tokens, expected, strict=True))
         texts = tokenizer.decode_lines(" ".join(symbols[i] for i in row.tolist()) for row in tokens)
-        return Outcome(name, len(tokens), equal, *_scores(texts, data.references))
+        empty = sum(len(row) == 0 for row in tokens)
+        return Outcome(name, len(tokens), equal, empty, *_scores(texts, data.references))
 
     return [
         outcome("fairseq", expected),
@@ -96,19 +103,45 @@ def _scores(texts: list[str], references: list[str] | None) -> tuple[float | Non
 
 
 def warnings_of(outcomes: Sequence[Outcome]) -> list[str]:
-    """What a user should hear of: differences that rounding alone does not explain."""
+    """What a user should hear of: differences, and checks that show little.
+
+    Raises:
+        UserError: the float32 model differs from fairseq by more than ties can explain.
+    """
     fairseq, *others = outcomes
     told = []
+    if fairseq.sentences and fairseq.empty == fairseq.sentences:
+        told.append("the model translates every sentence of the check to nothing, so that the check shows little")
     for one in others:
-        lost = None if one.bleu is None or fairseq.bleu is None else fairseq.bleu - one.bleu
-        if one.precision == "fp32" and one.equal < one.sentences:
-            told.append(
-                f"fp32: {one.sentences - one.equal:,} of {one.sentences:,} sentences differ from fairseq's; where two "
-                "labels are equally probable rounding decides, but more than one in a thousand would be a fault"
-            )
-        if one.precision != "fp32" and lost is not None and lost > LARGEST_LOSS:
-            told.append(
-                f"{one.precision} loses {lost:.2f} BLEU against fairseq, more than {LARGEST_LOSS}; use fp32 "
-                "(nat translate --precision fp32), or try --reduce-range if this processor lacks VNNI instructions"
-            )
+        different = one.sentences - one.equal
+        if one.precision == "fp32":
+            if different > max(1, MOST_DIFFERENT * one.sentences):
+                raise UserError(
+                    f"the float32 model translates {different:,} of {one.sentences:,} sentences otherwise than "
+                    "fairseq; nothing was written. Please report it, with your library versions"
+                )
+            if different:
+                told.append(
+                    f"fp32: {different:,} of {one.sentences:,} sentences differ from fairseq's, as near-ties may"
+                )
+        else:
+            told += _losses(one, fairseq)
     return told
+
+
+def _losses(one: Outcome, fairseq: Outcome) -> list[str]:
+    """Of a quantised model."""
+    advice = (
+        "use fp32 (nat translate --precision fp32), or try --reduce-range if this processor lacks VNNI instructions"
+    )
+    if one.bleu is None or fairseq.bleu is None:
+        if one.equal < LEAST_EQUAL * one.sentences:
+            return [
+                f"{one.precision}: only {one.equal:,} of {one.sentences:,} sentences have the tokens of fairseq, and "
+                f"no reference tells how good the others are (--test-reference); {advice}"
+            ]
+        return []
+    lost = fairseq.bleu - one.bleu
+    if lost > LARGEST_LOSS:
+        return [f"{one.precision} loses {lost:.2f} BLEU against fairseq, more than {LARGEST_LOSS}; {advice}"]
+    return []

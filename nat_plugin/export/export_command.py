@@ -1,9 +1,10 @@
 """``nat export``: a checkpoint as a folder that translates without torch and fairseq, or as a Hugging Face folder."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plugin_common.errors import UserError, raise_all
 from plugin_common.quiet_logging import warnings_only
@@ -24,6 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pmlm-tokenizer", required=True, metavar="FOLDER", help="PMLM folder that tokenised the training data"
     )
+    parser.add_argument("--source-lang", "-s", metavar="LANG", help="default: as the checkpoint or DATA_BIN tells")
+    parser.add_argument("--target-lang", "-t", metavar="LANG", help="default: as the checkpoint or DATA_BIN tells")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in DIR")
     parser.add_argument(
@@ -60,41 +63,59 @@ def run(args: argparse.Namespace) -> None:
     """Load, write, check, report."""
     _refuse_wrong_use(args)
     about = _read_about(args)
+    if args.format == "onnx":
+        _require_libraries()
     with warnings_only("fairseq", "nat_plugin", "plugin_common"):
         from nat_plugin.data.teacher import register
 
         register(args.user_dir)
-        from nat_plugin.export.checkpoint import open_checkpoint
-
         if args.format == "hf":
-            from plugin_common.hf_folder import check_output_folder
-
-            check_output_folder(args.output, overwrite=args.overwrite)
-            _write_hf(args, open_checkpoint(args.checkpoint, args.data, args.pmlm_tokenizer))
+            _write_hf(args)
             return
-        _require_libraries()
-        from nat_plugin.export.onnx_folder import check_output, write_export
-
-        check_output(args.output, overwrite=args.overwrite)
-        exportable = open_checkpoint(args.checkpoint, args.data, args.pmlm_tokenizer)
-        warnings = write_export(
-            exportable,
-            args.output,
-            _evaluation_set(args, exportable),
-            precisions=list(dict.fromkeys(args.precision)),
-            reduce_range=args.reduce_range,
-            about=about,
-            updates=_updates(args.checkpoint),
-            tell=lambda line: print(line, flush=True),
-        )
+        warnings = _write_onnx(args, about)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"{args.output}: ready; `nat translate {args.output} < lines.txt` translates")
+    _tell(f"{args.output}: ready; `nat translate {args.output} < lines.txt` translates")
+
+
+def _write_onnx(args: argparse.Namespace, about: str | None) -> list[str]:
+    from nat_plugin.export.onnx_folder import check_room, export_folder, write_export
+
+    with export_folder(args.output, overwrite=args.overwrite) as folder:
+        exportable = _open(args)
+        parameters = sum(parameter.numel() for parameter in exportable.model.parameters())
+        check_room(args.output, folder, parameters, int8="int8" in args.precision)
+        return write_export(
+            exportable,
+            folder,
+            _evaluation_set(args, exportable),
+            precisions=[precision for precision in PRECISIONS if precision in args.precision],
+            reduce_range=args.reduce_range,
+            about=about,
+            tell=_tell,
+        )
+
+
+def _open(args: argparse.Namespace) -> "Exportable":
+    from nat_plugin.export.checkpoint import open_checkpoint
+
+    languages = None if args.source_lang is None else (args.source_lang, args.target_lang)
+    return open_checkpoint(args.checkpoint, args.data, args.pmlm_tokenizer, languages)
+
+
+def _tell(line: str) -> None:
+    """A line of the report; the export goes on where nobody reads it any more."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (open until the end)
 
 
 def _refuse_wrong_use(args: argparse.Namespace) -> None:
     if args.test_reference and not args.test_source:
         args.wrong_use("--test-reference needs --test-source")
+    if (args.source_lang is None) != (args.target_lang is None):
+        args.wrong_use("give both of --source-lang and --target-lang, or none")
     if args.test_source and args.gen_subset:
         args.wrong_use("give either --test-source or --gen-subset, not both")
     if args.format == "hf":
@@ -116,7 +137,8 @@ def _read_about(args: argparse.Namespace) -> str | None:
     try:
         return Path(args.about).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--about {args.about}: cannot be read ({error}); give a UTF-8 text file") from error
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(f"--about {args.about}: cannot be read ({reason}); give a UTF-8 text file") from error
 
 
 def _require_libraries() -> None:
@@ -139,19 +161,13 @@ def _evaluation_set(args: argparse.Namespace, exportable: "Exportable") -> "Eval
     return evaluation_set.random_sentences(exportable.dictionary)
 
 
-def _updates(checkpoint: str) -> int | None:
-    """How many updates the training had made, where the checkpoint tells."""
-    from fairseq import checkpoint_utils
-
-    state: dict[str, Any] = checkpoint_utils.load_checkpoint_to_cpu(checkpoint)
-    history = state.get("optimizer_history") or [{}]
-    return history[-1].get("num_updates")
-
-
-def _write_hf(args: argparse.Namespace, exportable: "Exportable") -> None:
+def _write_hf(args: argparse.Namespace) -> None:
     from nat_plugin.export.hf_format import write_hf_folder
+    from plugin_common.hf_folder import check_output_folder
 
+    check_output_folder(args.output, overwrite=args.overwrite)
+    exportable = _open(args)
     source = f"nat export --format hf of {exportable.checkpoint.name}"
-    provenance = {"source": source, "updates": _updates(args.checkpoint)}
+    provenance = {"source": source, "updates": exportable.updates}
     difference = write_hf_folder(exportable, args.output, provenance, overwrite=args.overwrite)
-    print(f"{args.output}: a masked-LM folder for transformers; its logits differ by {difference:.1e} of the largest")
+    _tell(f"{args.output}: a masked-LM folder for transformers; its logits differ by {difference:.1e} of the largest")

@@ -21,6 +21,7 @@ CARD_FILE = "README.md"
 MODEL_FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 UPSAMPLERS = ("mask_insertion", "token_duplication")
 PLACEMENTS = ("uniform", "right", "left")
+SPECIAL = ("bos", "pad", "eos", "unk", "mask")
 MAKE_IT = "make the folder again with `nat export`"
 
 _PIECE = 2**20
@@ -54,16 +55,17 @@ class Settings:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the values, in terms of ``export.json``."""
-        whole = ("symbols", "bos", "pad", "eos", "unk", "mask", "blank", "positions")
+        whole = ("symbols", *SPECIAL, "blank", "positions")
         wrong = [name for name in whole if type(getattr(self, name)) is not int or getattr(self, name) < 0]
         yield from (f"{name} is {getattr(self, name)!r}, expected a whole number" for name in wrong)
         if not wrong:
-            ids = ("bos", "pad", "eos", "unk", "mask", "blank")
             yield from (
                 f"{name} is {getattr(self, name)}, but there are {self.symbols} symbols"
-                for name in ids
+                for name in (*SPECIAL, "blank")
                 if getattr(self, name) >= self.symbols
             )
+            if len({getattr(self, name) for name in SPECIAL}) < len(SPECIAL):
+                yield f"two of {', '.join(SPECIAL)} are the same symbol"
             if self.positions < 1:
                 yield "positions is 0, expected at least 1"
         if self.upsampler not in UPSAMPLERS:
@@ -96,6 +98,8 @@ class ExportFolder:
         Raises:
             UserError: the folder has none.
         """
+        if not self.precisions:
+            raise UserError(f"{self.path}: has no model; {MAKE_IT}")
         if precision not in self.precisions:
             raise UserError(
                 f"{self.path}: has no {precision} model; it has {', '.join(self.precisions)}: give one of these, or "
@@ -133,6 +137,19 @@ class ExportFolder:
             yield f"{file}: is not the file that was exported (its SHA-256 differs); copy it again, or {MAKE_IT}"
 
 
+def metadata_of(settings: Settings) -> dict[str, str]:
+    """The settings as entries of an ONNX file, by which it is known to belong to its ``export.json``."""
+    return {f"fairseq-onepass.{name}": str(value) for name, value in asdict(settings).items()}
+
+
+def recorded_files(root: Path) -> list[str]:
+    """Names of the files that an export folder consists of; of a folder without a readable description, none."""
+    try:
+        return [*open_folder(root).files, SETTINGS_FILE]
+    except UserError:
+        return []
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
@@ -156,11 +173,11 @@ def open_folder(path: str | Path) -> ExportFolder:
         raise UserError(f"{path}: {SETTINGS_FILE} is missing, so this is no export folder; {MAKE_IT}")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read as JSON ({error}); {MAKE_IT}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{file}: is not the description of an export folder (format {FORMAT!r}); {MAKE_IT}")
-    if content.get("version") != VERSION:
+    if type(content.get("version")) is not int or content["version"] != VERSION:
         raise UserError(
             f"{file}: is of version {content.get('version')!r} of the format, this program reads version {VERSION}; "
             f"install the program's version that made it, or {MAKE_IT}"
@@ -187,7 +204,7 @@ def _files(file: Path, content: Mapping[str, Any]) -> Mapping[str, Mapping[str, 
         isinstance(entry, dict)
         and isinstance(entry.get("bytes"), int)
         and isinstance(entry.get("sha256"), str)
-        and Path(name).name == name
+        and Path(name).name == name not in ("", "..")
         for name, entry in given.items()
     )
     if not plain:
@@ -197,7 +214,7 @@ def _files(file: Path, content: Mapping[str, Any]) -> Mapping[str, Mapping[str, 
 
 
 def write_settings(root: Path, settings: Settings, about: Mapping[str, Any]) -> None:
-    """Write ``export.json`` over all other files of a folder; call it last."""
+    """Write ``export.json`` about all other files of a folder; call it last."""
     names = sorted(file.name for file in root.iterdir() if file.is_file() and file.name != SETTINGS_FILE)
     content = {
         "format": FORMAT,

@@ -1,5 +1,6 @@
 """``nat export --format hf``: the trained Transformer as a plain Hugging Face masked-LM folder."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ def write_hf_folder(exportable: Exportable, output: str, provenance: dict[str, A
     words = exportable.dictionary
     entries = [(words.symbols[i], int(words.count[i])) for i in range(words.nspecial, len(words))]
     whole = whole_masked_lm(exportable.model.masked_lm)
+    parent = next(folder for folder in Path(output).absolute().parents if folder.is_dir())
+    needed, free = 4 * sum(parameter.numel() for parameter in whole.parameters()), shutil.disk_usage(parent).free
+    if free < needed:
+        raise UserError(
+            f"--output {output}: the disk is full ({free / 1e6:,.0f} MB are free, about {needed / 1e6:,.0f} MB are "
+            "needed); make room, or give another"
+        )
     hf_folder.save_pmlm(whole, tokenizer, entries, output, provenance=provenance, overwrite=overwrite)
     difference = largest_difference(exportable.model.masked_lm, Path(output))
     if difference > LARGEST_DIFFERENCE:

@@ -30,7 +30,8 @@ def model_card(
         "A masked language model that translates in one forward pass: the source is made longer with MASKs, every "
         "position emits one label or a blank (CTC), repeats are merged and blanks dropped.",
         "## Training data, licence, purpose\n\n" + told,
-        "## Run it\n\n```console\n$ pip install onnxruntime tokenizers numpy\n$ nat translate FOLDER < lines.txt\n```\n"
+        "## Run it\n\nIn the repository of fairseq-onepass, whose command `nat` is:\n\n```console\n$ pip install "
+        "onnxruntime tokenizers numpy && pip install --no-deps .\n$ nat translate FOLDER < lines.txt\n```\n"
         "\n`from nat_plugin.export import Translator` does the same in Python. Neither torch nor fairseq is needed.",
         "## Scores\n\n" + _scores(outcomes, evaluated_on),
         "## Files\n\n" + _files(files),

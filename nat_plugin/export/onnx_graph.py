@@ -12,7 +12,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,13 @@ class _Core(nn.Module):
         return self.masked_lm.head(self.masked_lm.states(tokens, real)[:, 1:])
 
 
-def write_onnx(model: Any, path: str | Path) -> None:
+def write_onnx(model: Any, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the float32 model.
 
     Args:
         model: a ``CtcPmlmModel``; it is exported as float32, in evaluation mode, on the CPU.
         path: the file; of a model of more than 2 GiB the weights stand beside it in ``<path>.data``.
+        metadata: entries that the file carries; the int8 model made of it does, too.
     """
     lm = model.masked_lm
     core = export_core(lm)
@@ -69,6 +70,7 @@ def write_onnx(model: Any, path: str | Path) -> None:
         bias = np.pad(bias, (0, added), constant_values=NEVER)
         scores = tail.add("Add", [scores, tail.constant(BIAS, bias)])
     tail.decode(scores)
+    helper.set_model_props(core, dict(metadata or {}))
     save(core, path)
 
 
@@ -87,6 +89,7 @@ def quantize(source: str | Path, path: str | Path, *, reduce_range: bool = False
     with tempfile.TemporaryDirectory(dir=Path(path).parent, prefix=".quantising-") as folder, _quiet():
         model = onnx.load(str(source))
         large = model.ByteSize() > LARGEST_FILE
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
         _quantise_table(model.graph, 63 if reduce_range else 127)
         prepared = Path(folder) / "prepared.onnx"
         save(model, prepared)
@@ -101,7 +104,9 @@ def quantize(source: str | Path, path: str | Path, *, reduce_range: bool = False
             use_external_data_format=large,
             extra_options={"MatMulConstBOnly": True},
         )
-        save(onnx.load(str(Path(folder) / "quantised.onnx")), path)
+        quantised = onnx.load(str(Path(folder) / "quantised.onnx"))
+        helper.set_model_props(quantised, metadata)
+        save(quantised, path)
 
 
 def export_core(masked_lm: Any) -> onnx.ModelProto:

@@ -7,8 +7,10 @@ import numpy as np
 
 from nat_plugin.decoding.beam_search import BeamOptions, ctc_beam_search
 from nat_plugin.decoding.ngram_lm import NgramLm
+from nat_plugin.export.arguments import CANDIDATES
 from nat_plugin.export.folder import Settings
 from nat_plugin.export.session import Labels
+from plugin_common.errors import UserError
 
 
 class Search:
@@ -33,6 +35,8 @@ class Search:
         lm_weight: float,
         token_bonus: float,
     ) -> None:
+        if candidates > max(settings.symbols, CANDIDATES):  # the default holds for any model
+            raise UserError(f"candidates {candidates}: expected at most the model's {settings.symbols:,} symbols")
         self._settings = settings
         self._options = BeamOptions(
             beam, candidates, None if lm is None else NgramLm.from_file(lm, symbols), lm_weight, token_bonus

@@ -44,17 +44,21 @@ class OnnxModel:
         threads: that one call may use; None leaves it to onnxruntime (all cores).
         provider: an execution provider of the installed onnxruntime.
 
+    Attributes:
+        metadata: entries that the file carries beside the graph.
+
     Raises:
         UserError: a provider that is not there, or a file that onnxruntime cannot load.
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None, provider: str = CPU) -> None:
         check_provider(provider)
+        self._path = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.inter_op_num_threads = 1
         if threads is not None:
-            options.intra_op_num_threads = threads
+            options.intra_op_num_threads = int(threads)
         providers = [provider] if provider == CPU else [provider, CPU]
         try:
             self._session: Any = onnxruntime.InferenceSession(
@@ -68,6 +72,7 @@ class OnnxModel:
                 f"{path}: onnxruntime {onnxruntime.__version__} cannot load it ({_first_line(error)}); make the folder "
                 "again with `nat export`, or install the version that it names in its README.md"
             ) from error
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, tokens: np.ndarray, lengths: np.ndarray, *, top: int = 0) -> Labels:
         """One pass.
@@ -76,6 +81,9 @@ class OnnxModel:
             tokens: ``[B, T + 1]`` int64: ``<s>`` and the up-sampled source, right-padded.
             lengths: ``[B]`` int64 real tokens, ``<s>`` counted.
             top: how many labels with their log-probabilities are wanted; 0 gives the best one without.
+
+        Raises:
+            UserError: onnxruntime fails, for want of memory or because the file is no such model.
         """
         batch, width = tokens.shape
         if batch == 0 or width < 2:
@@ -83,10 +91,17 @@ class OnnxModel:
             return Labels(
                 empty.astype(np.int64), empty[:, :, :top].astype(np.float32), empty[:, :, 0].astype(np.float32)
             )
-        labels, log_probs, blanks = self._session.run(
-            ("labels", "log_probs", "blank_log_probs"),
-            {"tokens": tokens, "lengths": lengths, "top": np.array([top], dtype=np.int64)},
-        )
+        try:
+            labels, log_probs, blanks = self._session.run(
+                ("labels", "log_probs", "blank_log_probs"),
+                {"tokens": tokens, "lengths": lengths, "top": np.array([top], dtype=np.int64)},
+            )
+        except Exception as error:  # as above
+            raise UserError(
+                f"{self._path}: onnxruntime {onnxruntime.__version__} cannot run it on {batch} x {width} tokens "
+                f"({_first_line(error)}); lower --positions-per-run if memory is short, else make the folder again "
+                "with `nat export`"
+            ) from error
         return Labels(labels, log_probs, blanks)
 
 

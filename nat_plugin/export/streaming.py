@@ -1,4 +1,4 @@
-"""Lines of text as they come in, for a program that answers what is there and waits for nothing more.
+"""Lines of text as they come in and go out, for a program that answers what is there and waits for nothing more.
 
 A line ends at ``\\n`` alone, see :mod:`plugin_common.text_lines`. What is read at once is what the input holds at that
 moment, up to a bound, so that a program that sends one line and waits for its translation gets it, and one that sends
@@ -39,10 +39,44 @@ class InputCounts:
 
     def changes(self) -> list[str]:
         """What was changed, one phrase each."""
-        invalid = [
-            f"{self.invalid_lines:,} lines with bytes that are no UTF-8, read as U+FFFD (first {self.first_invalid})"
-        ]
+        lines = "1 line" if self.invalid_lines == 1 else f"{self.invalid_lines:,} lines"
+        invalid = [f"{lines} with bytes that are no UTF-8, read as U+FFFD (first {self.first_invalid})"]
         return [*self.text.changes(), *(invalid if self.invalid_lines else [])]
+
+
+class LineWriter:
+    """A stream for whole lines, each handed to the system at once.
+
+    Args:
+        stream: without a buffer of its own.
+        name: how messages call it.
+    """
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream, self._name = stream, name
+
+    def write(self, lines: str) -> None:
+        """Write all of it, however long the other end takes.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            UserError: nothing more can be written, as to a full disk.
+        """
+        try:
+            left = memoryview(lines.encode())
+            while left:  # a disk with room for a part takes that part without an error
+                written = self._stream.write(left)
+                if written is None:  # another program has set the stream not to wait, and it is full
+                    select.select([], [self._stream], [])
+                else:
+                    left = left[written:]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UserError(
+                f"{self._name}: cannot be written ({error.strerror}); the lines before are out; make room and "
+                "translate the rest"
+            ) from error
 
 
 def line_windows(path: str, *, most_lines: int, invalid_utf8: InvalidUtf8, counts: InputCounts) -> Iterator[list[str]]:

@@ -4,13 +4,14 @@ import argparse
 import contextlib
 import logging
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from nat_plugin.export.folder import MODEL_FILES
-from nat_plugin.export.streaming import INVALID_UTF8, InputCounts, line_windows
+from nat_plugin.export.folder import MODEL_FILES, recorded_files
+from nat_plugin.export.streaming import INVALID_UTF8, InputCounts, LineWriter, line_windows
 from plugin_common.errors import UserError, raise_all
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def _configure_speed(speed: Any) -> None:
     speed.add_argument(
         "--precision", choices=list(MODEL_FILES), help="of the model (default: int8 where the folder has it, else fp32)"
     )
-    speed.add_argument("--threads", type=_positive, metavar="N", help="to compute with (default: one a core)")
+    speed.add_argument(
+        "--threads", type=_positive, metavar="N", help="to compute with, at most 4 a core (default: one a core)"
+    )
     speed.add_argument(
         "--provider",
         default="CPUExecutionProvider",
@@ -85,7 +88,7 @@ def _configure_speed(speed: Any) -> None:
         "--positions-per-run",
         type=_positive,
         metavar="N",
-        help="most sentences x positions that the model computes at once (default: what is fastest on a CPU)",
+        help="most sentences x positions that the model computes at once (default: 400, the fastest on a CPU)",
     )
     speed.add_argument(
         "--skip-checksums", action="store_true", help="at the start, compare the sizes of the folder's files alone"
@@ -125,7 +128,6 @@ def run(args: argparse.Namespace) -> None:
             try:
                 summary = _translate(translator, args, stream)
             except BrokenPipeError:  # whoever read our output has had enough, as in `nat translate … | head`
-                _discard_standard_output()
                 raise SystemExit(141) from None
         for line in summary:
             logger.warning("%s", line)
@@ -149,19 +151,20 @@ def _translator(args: argparse.Namespace) -> "Translator":
     )
 
 
-def _translate(translator: "Translator", args: argparse.Namespace, stream: "_Output") -> list[str]:
+def _translate(translator: "Translator", args: argparse.Namespace, stream: LineWriter) -> list[str]:
     """Write the translation of every line as soon as it is there; what is to be told at the end."""
-    counts = InputCounts()
-    lines = cut = 0
+    from nat_plugin.export.translator import CutLines
+
+    counts, cut = InputCounts(), CutLines()
+    lines = 0
     for path in args.input:
         windows = line_windows(path, most_lines=args.window, invalid_utf8=args.invalid_utf8, counts=counts)
         for window in windows:
-            translations = translator.translate_numbered(window, first_line=lines + 1, scores=args.scores)
+            translations = translator.translate_numbered(window, first_line=lines + 1, scores=args.scores, cut=cut)
             stream.write("".join(_shown(translation, args.scores) for translation in translations))
             lines += len(window)
-            cut += sum(translation.cut for translation in translations)
-    limit = translator.settings.positions
-    return [*([f"{cut:,} of {lines:,} lines were cut to {limit} tokens"] if cut else []), *counts.changes()]
+    were = f"of {lines:,} lines {'was' if cut.count == 1 else 'were'} cut to {translator.settings.positions} tokens"
+    return [*([f"{cut.count:,} {were}"] if cut.count else []), *counts.changes()]
 
 
 def _shown(translation: "Translation", scores: bool) -> str:
@@ -169,64 +172,50 @@ def _shown(translation: "Translation", scores: bool) -> str:
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    """Refuse inputs that are not there, and an output that is one of them, before anything is loaded."""
+    """Refuse inputs that are not there, and an output that is read from, before anything is loaded."""
     files = [Path(path) for path in args.input if path != "-"]
     problems = [f"--input {file}: no such file; check the path" for file in files if not file.exists()]
     problems += [f"--input {file}: is a folder, expected a text file" for file in files if file.is_dir()]
     if args.input.count("-") > 1:
         problems.append("--input names standard input (-) more than once")
-    output = Path(args.output)
-    if args.output != "-" and output.is_file():
-        same = [file for file in files if file.exists() and file.samefile(output)]
-        problems += [f"--output {output}: is also an input; give another output" for _ in same[:1]]
+    output = _regular_file(args.output, sys.stdout)
+    if output is not None:
+        read_from = [(_regular_file(path, sys.stdin), "is also an input") for path in args.input]
+        folder = Path(args.folder)
+        read_from += [(_regular_file(folder / name), f"is a file of {folder}") for name in recorded_files(folder)]
+        read_from += [(_regular_file(args.lm), "is the language model")] if args.lm else []
+        shown = STANDARD_OUTPUT if args.output == "-" else f"--output {args.output}"
+        same = [what for file, what in read_from if file is not None and os.path.samestat(file, output)]
+        problems += [f"{shown}: {what}; give another output" for what in same[:1]]
     raise_all(problems)
+
+
+def _regular_file(path: str | Path, stream: Any = None) -> os.stat_result | None:
+    """The file that a path names, or that the stream is where the path is ``-``; None for a pipe and the like."""
+    try:
+        found = os.fstat(stream.fileno()) if path == "-" else Path(path).stat()
+    except (OSError, ValueError, AttributeError):  # not there; or a stream that is closed, or no file at all
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 STANDARD_OUTPUT = "standard output"
 
 
-class _Output:
-    """A stream for whole lines, each handed to the system at once."""
-
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream, self._name = stream, name
-
-    def write(self, lines: str) -> None:
-        try:
-            left = memoryview(lines.encode())
-            while left:  # a disk with room for a part takes that part without an error
-                left = left[self._stream.write(left) :]
-            self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            if self._name == STANDARD_OUTPUT:
-                _discard_standard_output()  # what it still holds would raise again when the interpreter ends
-            raise UserError(
-                f"{self._name}: cannot be written ({error.strerror}); the lines before are out; make room and "
-                "translate the rest"
-            ) from error
-
-
 @contextlib.contextmanager
-def _output(path: str) -> Iterator[_Output]:
+def _output(path: str) -> Iterator[LineWriter]:
     """Standard output or a file, which is written as the translations come."""
     if path == "-":
         if sys.stdout is None:
             raise UserError("standard output is closed; give --output FILE")
-        yield _Output(sys.stdout.buffer, STANDARD_OUTPUT)
+        yield LineWriter(getattr(sys.stdout.buffer, "raw", sys.stdout.buffer), STANDARD_OUTPUT)
         return
     try:
         stream = Path(path).open("wb", buffering=0)  # noqa: SIM115
     except OSError as error:
         raise UserError(f"--output {path}: cannot be written ({error.strerror}); check folder and rights") from error
     with stream:
-        yield _Output(stream, path)
-
-
-def _discard_standard_output() -> None:
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield LineWriter(stream, path)
 
 
 @contextlib.contextmanager
@@ -243,7 +232,6 @@ def _warnings_on_stderr() -> Iterator[None]:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
-    return value
+    if not text.isdecimal() or len(text) > 10 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1 to 9,999,999,999")
+    return int(text)

@@ -1,16 +1,32 @@
 """Translate with an export folder; needs onnxruntime, tokenizers and numpy, neither torch nor fairseq."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
+from nat_plugin.export.arguments import (
+    CANDIDATES,
+    argument_problems,
+    check_is_list,
+    checked_lines,
+    checked_sources,
+    cores,
+    count_problems,
+    search_problems,
+)
 from nat_plugin.export.batches import emitting_positions, plan_runs, split_rows, within
-from nat_plugin.export.folder import MAKE_IT, MODEL_FILES, TOKENIZER_FILE, ExportFolder, open_folder
+from nat_plugin.export.folder import (
+    MAKE_IT,
+    SETTINGS_FILE,
+    TOKENIZER_FILE,
+    ExportFolder,
+    metadata_of,
+    open_folder,
+)
 from nat_plugin.export.session import CPU, Labels, OnnxModel, check_provider
 from nat_plugin.export.upsampling import Upsampler
 from nat_plugin.pmlm.piece_tokenizer import UNKNOWN_SHOWN, PieceTokenizer
@@ -21,8 +37,15 @@ logger = logging.getLogger(__name__)
 MAX_POSITIONS_PER_RUN = 400
 """Fastest on a CPU with a base-sized Transformer and 32,000 symbols, whose scores then stay in the cache."""
 
-CANDIDATES = 20
 WINDOW = 1024
+
+CHARACTERS_PER_POSITION = 64
+"""What is read of a long line, of which the model takes no more than its positions; a piece has 3 to 5 characters."""
+
+MOST_CUT_TOLD = 10
+MOST_UNNAMED = 2**16
+"""Symbols without a piece in the tokenizer; a vocabulary that is filled up to a round number has some."""
+MOST_POSITIONS = 2**20
 
 
 @dataclass(frozen=True)
@@ -58,18 +81,33 @@ _NO_SCORES = np.zeros(0)
 _NOTHING = _Output(np.zeros(0, dtype=np.int64), 0.0, _NO_SCORES)
 
 
+class CutLines:
+    """Counts the lines whose end is not translated, and warns of the first ones."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, line: int, found: str) -> None:
+        """One more: its number, how much it has, and how much of that is translated."""
+        self.count += 1
+        if self.count <= MOST_CUT_TOLD:
+            logger.warning("line %d has %s translated", line, found)
+        elif self.count == MOST_CUT_TOLD + 1:
+            logger.warning("more lines are that long; they are cut without a message for each")
+
+
 class Translator:
     """A model exported by ``nat export``, ready to translate; several threads may use one at once.
 
     Args:
         folder: made by ``nat export``.
         precision: ``fp32`` or ``int8``; None takes int8 where the folder has it.
-        threads: that one call may use; None for all cores.
+        threads: that one call may use, at most 4 a core; None for all cores.
         provider: an execution provider of the installed onnxruntime.
         max_positions_per_run: bound of sentences × longest up-sampled sentence in a run of the model.
         beam: 1 takes the most probable label at each position; with more, so many translations of each sentence are
             followed, see :mod:`nat_plugin.decoding.beam_search`. The arguments below need it.
-        candidates: labels at each position that the search considers.
+        candidates: labels at each position that the search considers, at most the model's symbols.
         lm: n-gram language model of the pieces: a file that ``nat ngram-lm`` or another program made.
         lm_weight: factor of the language model's natural-log probability.
         token_bonus: added for each token, in nats.
@@ -96,8 +134,8 @@ class Translator:
     ) -> None:
         raise_all(
             [
-                *_argument_problems(precision, threads=threads, max_positions_per_run=max_positions_per_run),
-                *_search_problems(beam, candidates, lm, lm_weight, token_bonus),
+                *argument_problems(folder, precision, threads, max_positions_per_run),
+                *search_problems(beam, candidates, lm, lm_weight, token_bonus),
             ]
         )
         check_provider(provider)
@@ -107,7 +145,10 @@ class Translator:
         file = opened.model_file(self.precision)
         opened.check([file.name, TOKENIZER_FILE], checksums=checksums)
         self._tokenizer = _tokenizer(opened)
-        self._parallel = threads != 1
+        self._parallel = threads is None or threads >= cores()  # the library takes one thread, or all cores
+        self._upsample = Upsampler(self.settings)
+        self._model = OnnxModel(file, threads=threads, provider=provider)
+        _check_same_export(opened, file.name, self._model.metadata)
         self._symbols = self._tokenizer.symbols
         self._symbols += [UNKNOWN_SHOWN] * (self.settings.symbols - len(self._symbols))
         self._search = None
@@ -117,21 +158,20 @@ class Translator:
             self._search = Search(
                 self.settings,
                 self._symbols,
-                beam=beam,
-                candidates=candidates,
+                beam=int(beam),
+                candidates=int(candidates),
                 lm=lm,
-                lm_weight=lm_weight,
-                token_bonus=token_bonus,
+                lm_weight=float(lm_weight),
+                token_bonus=float(token_bonus),
             )
-        self._upsample = Upsampler(self.settings)
-        self._model = OnnxModel(file, threads=threads, provider=provider)
-        self._most_positions = max_positions_per_run
+        self._most_positions = int(max_positions_per_run)
 
     def translate(self, lines: Sequence[str]) -> list[str]:
         """One translation for each line, in order; a line without text gives an empty one.
 
         Raises:
-            UserError: a line holds a surrogate, which is no character (Python's ``surrogateescape`` makes them).
+            UserError: an item is no ``str``, or a line holds a surrogate, which is no character (Python's
+                ``surrogateescape`` makes them).
         """
         return [translation.text for translation in self.translate_numbered(lines)]
 
@@ -139,39 +179,58 @@ class Translator:
         """As :meth:`translate`, with pieces and scores."""
         return self.translate_numbered(lines, scores=True)
 
-    def translate_ids(self, sources: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def translate_ids(self, sources: Sequence[np.ndarray] | Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Ids of the sources' pieces → ids that the model emits, int64 arrays, in order.
 
         Neither ``<s>`` nor ``</s>`` is put around them. A source longer than ``settings.positions`` is cut.
+
+        Raises:
+            UserError: a source is no row of ids from 0 to ``settings.symbols - 1``.
         """
-        return [output.ids for output in self._run([source[: self.settings.positions] for source in sources])]
+        rows = checked_sources(sources, self.settings.symbols)
+        return [output.ids for output in self._run([row[: self.settings.positions] for row in rows])]
 
     def stream(self, lines: Iterable[str], *, window: int = WINDOW) -> Iterator[str]:
         """The translations of lines without end, in order: ``window`` lines are taken, translated, and given back."""
-        raise_all(_not_positive(window=window))
-        left = iter(lines)
+        raise_all(count_problems("window", window))
+        check_is_list(lines, "lines")
+        return self._stream(iter(lines), window)
+
+    def _stream(self, lines: Iterator[str], window: int) -> Iterator[str]:
+        cut = CutLines()
         first_line = 1
-        while taken := list(islice(left, window)):
-            for translation in self.translate_numbered(taken, first_line=first_line):
+        while taken := list(islice(lines, window)):
+            for translation in self.translate_numbered(taken, first_line=first_line, cut=cut):
                 yield translation.text
             first_line += len(taken)
 
     def translate_numbered(
-        self, lines: Sequence[str], *, first_line: int = 1, scores: bool = False
+        self, lines: Sequence[str], *, first_line: int = 1, scores: bool = False, cut: CutLines | None = None
     ) -> list[Translation]:
         """As :meth:`translate_with_scores`, for a part of a text.
 
         Args:
             first_line: the number that warnings give the first line.
             scores: False saves the softmax; ``score`` is then 0 and ``token_scores`` empty.
+            cut: what counts the lines that are cut, over all parts.
         """
-        sources = self._encode(lines, first_line)
+        most_characters = CHARACTERS_PER_POSITION * self.settings.positions
+        lines = [
+            line if len(line) <= most_characters else line.rstrip()  # spaces at the end are nothing to cut
+            for line in checked_lines(lines, first_line - 1)
+        ]
+        texts = [_beginning(line, most_characters) for line in lines]
+        sources = self._encode(texts, first_line)
         most = self.settings.positions
-        for number, source in enumerate(sources, start=first_line):
-            if len(source) > most:
-                logger.warning(
-                    "line %d has %s tokens; only the first %d are translated", number, f"{len(source):,}", most
-                )
+        cut = CutLines() if cut is None else cut
+        is_cut = [False] * len(lines)
+        for place, (line, text, source) in enumerate(zip(lines, texts, sources, strict=True)):
+            is_cut[place] = len(text) < len(line) or len(source) > most
+            if len(text) < len(line):
+                kept = min(len(source), most)
+                cut.add(first_line + place, f"{len(line):,} characters; only the first {kept} tokens are")
+            elif len(source) > most:
+                cut.add(first_line + place, f"{len(source):,} tokens; only the first {most} are")
         outputs = self._run([source[:most] for source in sources], scores=scores)
         return [
             Translation(
@@ -179,15 +238,13 @@ class Translator:
                 tokens=[self._symbols[index] for index in output.ids.tolist()],
                 score=output.score,
                 token_scores=output.token_scores.tolist(),
-                cut=len(source) > most,
+                cut=value,
             )
-            for source, output in zip(sources, outputs, strict=True)
+            for output, value in zip(outputs, is_cut, strict=True)
         ]
 
     def _encode(self, lines: Sequence[str], first_line: int) -> list[np.ndarray]:
         """The ids of each line, none of a line without text."""
-        if isinstance(lines, str):
-            raise TypeError("expected a list of lines, found one text; give [text]")
         texts = [line if line and not line.isspace() else "" for line in lines]
         try:
             return self._tokenizer.encode_ids(texts, parallel=self._parallel)
@@ -212,6 +269,17 @@ class Translator:
         return outputs
 
 
+def _beginning(line: str, most: int) -> str:
+    """As many characters of the line as can matter; the tokenizer takes 200 bytes of memory for each.
+
+    Cut at a space if one is near, since what follows does not change the pieces of the words before it.
+    """
+    if len(line) <= most:
+        return line
+    space = line.rfind(" ", most // 2, most)
+    return line[: most if space < 0 else space]
+
+
 def _best_path(labels: Labels, lengths: np.ndarray, blank: int) -> list[tuple[np.ndarray, float, np.ndarray]]:
     """The most probable label at each position, collapsed; with scores where ``labels`` holds log-probabilities."""
     emits = emitting_positions(labels.best, lengths, blank=blank)
@@ -230,52 +298,35 @@ def _tokenizer(folder: ExportFolder) -> PieceTokenizer:
         tokenizer = PieceTokenizer(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not a tokenizer that can be read ({error}); {MAKE_IT}") from error
-    if tokenizer.highest_id >= folder.settings.symbols:
+    symbols, positions = folder.settings.symbols, folder.settings.positions
+    if tokenizer.highest_id >= symbols:
         raise UserError(
-            f"{file}: gives ids up to {tokenizer.highest_id:,}, but the model has {folder.settings.symbols:,} symbols; "
-            f"{MAKE_IT}"
+            f"{file}: gives ids up to {tokenizer.highest_id:,}, but the model has {symbols:,} symbols; {MAKE_IT}"
+        )
+    # Both are believed from here on, and memory is taken for as many.
+    if symbols > len(tokenizer.symbols) + MOST_UNNAMED or positions > MOST_POSITIONS:
+        raise UserError(
+            f"{folder.path / SETTINGS_FILE}: {symbols:,} symbols and {positions:,} positions cannot be right, "
+            f"{TOKENIZER_FILE} has {len(tokenizer.symbols):,} symbols; {MAKE_IT}"
         )
     return tokenizer
 
 
+def _check_same_export(folder: ExportFolder, model: str, metadata: Mapping[str, str]) -> None:
+    """Compare the settings with those that the model itself carries, where it carries any."""
+    different = [
+        f"{name.rpartition('.')[2]}: {value} and {metadata[name]}"
+        for name, value in metadata_of(folder.settings).items()
+        if metadata.get(name, value) != value
+    ]
+    if different:
+        raise UserError(
+            f"{folder.path}: {SETTINGS_FILE} and {model} do not belong together ({', '.join(different)}); {MAKE_IT}"
+        )
+
+
 def _best_precision(folder: ExportFolder) -> str:
     return "int8" if "int8" in folder.precisions else "fp32"
-
-
-def _argument_problems(precision: str | None, **counts: int | None) -> Iterator[str]:
-    if precision is not None and precision not in MODEL_FILES:
-        yield f"precision {precision}: expected one of {', '.join(MODEL_FILES)}"
-    yield from _not_positive(**counts)
-
-
-def _not_positive(**counts: int | None) -> Iterator[str]:
-    for name, count in counts.items():
-        if count is not None and (type(count) is not int or count < 1):
-            yield f"{name.replace('_', ' ')} {count!r}: expected a whole number of at least 1"
-
-
-def _search_problems(
-    beam: int, candidates: int, lm: str | Path | None, lm_weight: float, token_bonus: float
-) -> Iterator[str]:
-    """What is wrong with the options of the beam search, by their names in Python; so are those of fairseq-generate."""
-    yield from _not_positive(beam=beam, candidates=candidates)
-    if lm is not None and not Path(lm).is_file():
-        yield f"lm {lm}: no such file; make one with `nat ngram-lm`"
-    if not 0 <= lm_weight < float("inf"):
-        yield f"lm weight {lm_weight}: expected a number of 0 or more"
-    elif lm is not None and lm_weight == 0:
-        yield "lm: has no effect without a weight; give one, e.g. lm_weight=0.3 (--lm-weight 0.3)"
-    elif lm is None and lm_weight:
-        yield f"lm weight {lm_weight}: needs a language model; give lm=FILE (--lm FILE), or leave it out"
-    if not isfinite(token_bonus):
-        yield f"token bonus {token_bonus}: expected a finite number"
-    if beam == 1:
-        given = {"lm": lm is not None, "token bonus": token_bonus != 0, "candidates": candidates != CANDIDATES}
-        yield from (
-            f"{name}: has no effect without a beam; give one, e.g. beam=5 (--ctc-beam 5), or leave it out"
-            for name, is_given in given.items()
-            if is_given
-        )
 
 
 def _surrogates(lines: Sequence[str], first_line: int) -> Iterator[str]:

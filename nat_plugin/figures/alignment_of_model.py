@@ -36,7 +36,7 @@ class OnePassModel:
     """
 
     def __init__(self, checkpoint: str, data_bin: str) -> None:
-        model, task = load_one_pass_model(checkpoint, data_bin)
+        model, task, _ = load_one_pass_model(checkpoint, data_bin)
         self.model: Any = model.float()
         self.dictionary: Any = task.target_dictionary
 

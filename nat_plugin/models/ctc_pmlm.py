@@ -3,7 +3,7 @@
 import argparse
 import math
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -21,6 +21,9 @@ from nat_plugin.models.masked_lm import (
 from nat_plugin.models.upsamplers import build_upsampler
 from nat_plugin.upsampling import exact_ratio, strip_last, upsampled_lengths, upsampled_width
 from plugin_common.errors import UserError
+
+if TYPE_CHECKING:
+    from nat_plugin.decoding.preparation import Prepared
 
 
 @dataclass
@@ -110,6 +113,9 @@ class CtcPmlmModel(BaseFairseqModel):
         self.cfg = cfg
         self.masked_lm = masked_lm
         self.asked_for_bf16 = False
+        # Set when the model is made ready for decoding (nat_plugin.decoding.preparation): how, and what it was before.
+        self.prepared: Prepared | None = None
+        self.dtype_before: torch.dtype | None = None
         self.packed_projection: torch.nn.Module | None = None
         self.bos, self.pad, self.eos = dictionary.bos(), dictionary.pad(), dictionary.eos()
         self.blank = dictionary.index(str(cfg.blank_symbol))
@@ -194,9 +200,13 @@ class CtcPmlmModel(BaseFairseqModel):
         return (torch.rand(len(lengths), device=lengths.device) * room).long().clamp(max=self.max_upsampled - lengths)
 
     def prepare_for_inference_(self, cfg: Any) -> None:
-        """As fairseq's; remembers ``--bf16``, which fairseq-generate and -interactive read and leave at that."""
+        """As fairseq's; remembers ``--bf16``, which fairseq-generate and -interactive read and leave at that.
+
+        They alone have a ``--path``. Others (fairseq's hub interface) hand in the checkpoint's own configuration,
+        which tells how it was trained; there the model's dtype and ``decode_precision`` say what is wanted.
+        """
         super().prepare_for_inference_(cfg)
-        self.asked_for_bf16 = bool(cfg.common.bf16)
+        self.asked_for_bf16 = bool(cfg.common.bf16) and cfg.common_eval.path is not None
 
     def logits(self, output: CtcOutput) -> Tensor:
         """``[B, T, V]`` scores before the softmax."""

@@ -89,13 +89,17 @@ class CtcNatTask(TranslationTask):
         return task
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        """Fill in what the checkpoint must carry, build the model, and load the PMLM's weights for a new one."""
+        """Fill in what the checkpoint must carry, build the model, and load the PMLM's weights for a new one.
+
+        A model that is not from a checkpoint is one to train.
+        """
         symbols = self.tgt_dict.symbols
         if cfg._name != "ctc_pmlm" and not str(cfg._name).startswith("ctc_"):
             raise UserError(f"--task ctc_nat trains the architectures ctc_*, not {cfg._name}; give --arch ctc_pmlm")
         if from_checkpoint:
             check_dictionary(symbols, cfg.get("dictionary_digest"))
         else:
+            refuse_in_training(self.cfg)
             fill_in(cfg, symbols)
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint and cfg.pmlm is not None and not cfg.random_init:
@@ -250,7 +254,7 @@ class CtcNatTask(TranslationTask):
         raise_all([*refused, *options.problems(cuda=weight.is_cuda, half=weight.dtype == torch.float16)])
         check_ensemble(models)
         beam = options.beam_options(self.tgt_dict.symbols)
-        prepare_models(models, precision=options.precision, compile=options.compile)
+        prepare_models(models, precision=options.wanted_precision, compile=options.compile)
         return CtcGenerator(self.tgt_dict, with_scores=options.with_scores, beam=beam, cuda_graphs=options.cuda_graphs)
 
     def _inference_with_bleu(self, generator: CtcGenerator, sample: dict[str, Any], model: Any) -> Any:

@@ -12,6 +12,9 @@ COLOURS = {OURS_FAIRSEQ: "#0072B2", OURS_ONNX: "#56B4E9", FAIRSEQ: "#D55E00", CT
 DASHES: list[Any] = ["-", (0, (5, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2))]
 MARKERS = {OURS_FAIRSEQ: "o", OURS_ONNX: "s", FAIRSEQ: "^", CT2: "D", HF: "v"}
 
+LEAST_BLEU_RANGE = 4.0
+"""Points of BLEU that the axis covers at least."""
+
 
 def speeds(rows: Mapping[str, Mapping[str, float]], size: str) -> dict[str, dict[int, Mapping[str, float]]]:
     """``system → batch size → sentences a second`` of sentences of equal length."""
@@ -122,6 +125,9 @@ def _draw_bleu(ax: Any, trained: list[Mapping[str, Any]]) -> None:
     ax.margins(0.15)
     left, right = ax.get_xlim()
     ax.set_xlim(left, right * (right / left) ** 0.9)
+    bottom, top = ax.get_ylim()
+    missing = max(0.0, LEAST_BLEU_RANGE - (top - bottom))  # tenths of a point should not look like a gulf
+    ax.set_ylim(bottom - missing / 2, top + missing / 2)
     bottom, top = ax.get_ylim()
     points = sorted(trained, key=lambda entry: entry["bleu"])
     for entry, place in zip(points, spread([p["bleu"] for p in points], (top - bottom) * 0.036), strict=True):

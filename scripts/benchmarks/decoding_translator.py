@@ -51,9 +51,9 @@ def write_export_folder(model: Any, task: Any, folder: Path, precisions: Sequenc
         (folder / TOKENIZER_FILE).write_text(tokenizer_json(len(task.target_dictionary)), encoding="utf-8")
     else:
         shutil.copyfile(Path(pmlm) / TOKENIZER_FILE, folder / TOKENIZER_FILE)
-    write_models(model.float(), folder, precisions)
-    exportable = Exportable(folder, model, task, PieceTokenizer.from_folder(folder), folder)
-    write_settings(folder, exportable.settings(), {})
+    settings = Exportable(folder, model, task, PieceTokenizer.from_folder(folder), folder).settings()
+    write_models(model.float(), folder, settings, precisions)
+    write_settings(folder, settings, {})
 
 
 @dataclass(frozen=True)

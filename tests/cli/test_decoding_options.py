@@ -37,7 +37,7 @@ def test_without_scores_translations_are_the_same(generate: Generate) -> None:
     assert done.translations() == generate(*SCORED).translations()
     assert set(scores(done).values()) == {0.0}
     assert {float(mark) for marks in done.lines("P").values() for mark in marks.split()} == {0.0}
-    assert "decoding in float32 (--decode-precision fp32)" in done.log
+    assert "decoding in float32 (default)" in done.log
 
 
 @pytest.mark.parametrize("words", [("--decode-precision", "bf16"), ("--bf16",)])
@@ -123,6 +123,16 @@ def test_bad_options_are_told_at_once(generate: Generate) -> None:
     assert "--lm-weight 0.3 needs a language model: give --lm PATH, or leave it out" in weight
     half = generate("--fp16", "--decode-precision", "bf16", *SCORED, expect=1).error()
     assert "--fp16 and --decode-precision bf16 (--bf16) exclude each other" in half
+    both = generate("--bf16", "--decode-precision", "fp32", *SCORED, expect=1).error()
+    assert "--bf16 and --decode-precision fp32 exclude each other; leave one out" in both
+    bonus = generate("--ctc-beam", "2", "--ctc-token-bonus", "nan", *SCORED, expect=1).error()
+    assert "--ctc-token-bonus nan: expected a finite number" in bonus
+
+
+def test_too_wide_a_beam_is_told(generate: Generate) -> None:
+    done = generate("--ctc-beam", "100000000", "--ctc-candidates", "1000000", *SCORED, expect=1)
+    assert "beam search: too little memory for beam 100000000, " in done.error()
+    assert "lower --ctc-beam first" in done.error()
 
 
 def test_a_missing_compiler_is_told_before_decoding(generate: Generate, tmp_path: Path) -> None:
@@ -137,14 +147,18 @@ def test_compiled_translations_are_the_same(generate: Generate) -> None:
     done = generate("--compile-decoder", "--batch-size", "4", *SCORED)
     assert done.translations() == generate(*SCORED).translations()
     assert "recompile_limit" not in done.log
+    assert "filelock" not in done.log
 
 
-@pytest.mark.parametrize("words", [("--ctc-beam", "4"), ("--no-scores",)])
+@pytest.mark.parametrize(
+    "words", [("--ctc-beam", "4", "--eval-bleu"), ("--no-scores", "--eval-bleu"), ("--decode-precision", "bf16")]
+)
 def test_training_refuses_them(run: Runner, toy: Toy, tmp_path: Path, words: tuple[str, ...]) -> None:
     from tests.toy import LOGS, OPTIMIZER, SHAPE
 
     message = run(
         "fairseq-train", toy.bin, *TASK, *SHAPE, *OPTIMIZER, *LOGS, "--criterion", "ctc_nat_loss", "--max-tokens",
-        "300", "--max-update", "1", "--save-dir", tmp_path, "--eval-bleu", *words, expect=1,
+        "300", "--max-update", "1", "--save-dir", tmp_path, *words, expect=1,
     ).error()  # fmt: skip
     assert f"{words[0]} is for fairseq-generate and fairseq-interactive: validation decodes greedily" in message
+    assert not list(tmp_path.iterdir())

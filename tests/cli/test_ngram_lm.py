@@ -81,6 +81,8 @@ def test_standard_input_several_files_and_pruning(
         (["--from", "lm.arpa", "--order", "3", "--output", "lm2.arpa"], "--order and --prune go with --corpus"),
         (["--from", "lm.npz", "--output", "lm2.arpa"], "expected an ARPA file"),
         (["--corpus", "train.de", "--order", "0", "--output", "lm.arpa"], "0: expected 1 to 9"),
+        (["--corpus", "train.de", "--order", "x", "--output", "lm.arpa"], "argument --order: invalid order value: 'x'"),
+        (["--corpus", "train.de", "--prune", "y", "--output", "lm.arpa"], "argument --prune: invalid count value: 'y'"),
         (["--corpus", "train.de", "--prune", "0", "-1", "--output", "lm.arpa"], "-1"),
         (["--output", "lm.arpa"], "one of the arguments --corpus --from is required"),
     ],

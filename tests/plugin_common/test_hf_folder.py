@@ -266,13 +266,13 @@ def test_output_that_is_not_empty_is_refused(pmlm: Path) -> None:
     assert {file.name: file.read_bytes() for file in pmlm.iterdir()} == before
 
 
-def test_overwriting_replaces_the_whole_folder(pmlm: Path) -> None:
-    (pmlm / "left-over").touch()
+def test_overwriting_replaces_the_folder_and_spares_what_others_put_there(pmlm: Path) -> None:
+    (pmlm / "theirs").touch()
     save_pmlm(
         tiny_model(rows=7), tiny_tokenizer([*SYMBOLS[:6], MASK]), [("a", 1), ("b", 1), (MASK, 0)], pmlm, overwrite=True
     )
     check_pmlm_folder(pmlm)
-    assert not (pmlm / "left-over").exists()
+    assert (pmlm / "theirs").exists()
     assert read_config(pmlm).vocab_size == 7
     assert list(pmlm.parent.iterdir()) == [pmlm]
 

@@ -57,8 +57,12 @@ def test_windows_line_ends_and_byte_order_mark_are_removed_and_counted(write):
     counts = TextCounts()
     path = write("\ufeffa\r\nb\nc\ufeff\r\nd\r".encode())
     assert list(read_lines(path, counts=counts)) == ["a", "b", "c\ufeff", "d"]
-    assert counts == TextCounts(lines=4, crlf_ends=3, byte_order_marks=1)
-    assert counts.changes() == ["3 Windows line ends (CR LF) read as newlines", "1 byte order marks removed"]
+    assert counts == TextCounts(lines=4, crlf_ends=3, final_returns=1, byte_order_marks=1)
+    assert counts.changes() == [
+        "2 Windows line ends (CR LF) read as newlines",
+        "1 carriage returns at the end of a file removed",
+        "1 byte order marks removed",
+    ]
 
 
 @pytest.mark.parametrize(

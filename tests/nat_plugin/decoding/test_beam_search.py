@@ -261,6 +261,16 @@ def test_wrong_options_are_all_named() -> None:
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("beam", [10**8, 10**18])
+def test_too_little_memory_is_told_with_what_to_lower(beam: int) -> None:
+    message = (
+        rf"too little memory for beam {beam}, 4 candidates and 2 sentences at once \(.+\); lower --ctc-beam first .*, "
+        r"then --ctc-candidates or the batch size"
+    )
+    with pytest.raises(UserError, match=message):
+        search(distributions((2, 3)), [3, 2], beam=beam)
+
+
 def test_nan_and_shapes_that_do_not_fit_are_refused() -> None:
     log_probs = distributions((2, 3))
     log_probs[1, 2, 3] = np.nan

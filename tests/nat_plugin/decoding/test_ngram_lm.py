@@ -236,6 +236,16 @@ def test_npz_files_whose_numbers_lead_nowhere_are_refused(arpa: Path, tmp_path: 
         NgramLm.from_file(path, SYMBOLS)
 
 
+def test_npz_files_with_positive_log_probabilities_are_refused(arpa: Path, tmp_path: Path) -> None:
+    path = saved(arpa, tmp_path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["log_probs"][-2:] = 0.25
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=r"lm.npz: 2 log-probabilities are positive, the first 0.25; .*make it again"):
+        NgramLm.from_file(path, SYMBOLS)
+
+
 def test_a_dictionary_without_special_symbols_is_refused(arpa: Path) -> None:
     with pytest.raises(UserError, match=r"2 problems:[^$]*has no symbol </s>[^$]*has no symbol <unk>"):
         NgramLm.from_file(arpa, ["▁a", "b"])

@@ -9,6 +9,7 @@ from transformers.activations import ACT2FN
 
 from nat_plugin.decoding.packing import PackedLinear, can_pack, pack_layers
 from nat_plugin.models.masked_lm import MODEL_TYPES
+from plugin_common.errors import UserError
 
 pytestmark = pytest.mark.skipif(not can_pack(torch.zeros(1, 1)), reason="this CPU or torch does not pack weights")
 
@@ -51,6 +52,26 @@ def test_only_the_exact_gelu_moves_into_the_product(name: str) -> None:
     pack_layers(layer)
     assert layer.dense.activation == "none"
     assert not isinstance(layer.intermediate_act_fn, nn.Identity)
+
+
+def test_inputs_of_another_format_are_refused() -> None:
+    layer = nn.Linear(8, 13)
+    packed = PackedLinear(layer.weight, layer.bias)
+    message = r"packed for decoding in fp32 on a CPU and cannot be converted .* \(its inputs are bf16 on cpu\); load it"
+    with torch.inference_mode(), pytest.raises(UserError, match=message):
+        packed(torch.zeros(2, 8, dtype=torch.bfloat16))
+    with torch.inference_mode(), pytest.raises(UserError, match="its inputs are fp32 on meta"):
+        packed(torch.zeros(2, 8, device="meta"))
+
+
+def test_packed_models_are_not_trained(new_model: NewModel) -> None:
+    model, _ = new_model()
+    pack_layers(model.masked_lm.lm)
+    tokens, lengths = torch.tensor([[7, 9, 2]]), torch.tensor([3])
+    with pytest.raises(UserError, match="packed for decoding and cannot be trained: load it again"):
+        model(tokens, lengths)
+    with torch.no_grad():
+        assert model(tokens, lengths).hidden.isfinite().all()
 
 
 def test_other_formats_are_not_packed() -> None:

@@ -41,6 +41,20 @@ def test_what_is_asked_for_is_done_and_remarked_on(cpu) -> None:
     assert choose_precision("fp32", CPU, torch.float16) == (torch.float16, "--fp16")
 
 
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        (torch.float32, (torch.float32, "default")),
+        (torch.float64, (torch.float32, "default")),
+        (torch.float16, (torch.float16, "--fp16")),
+        (torch.bfloat16, (torch.bfloat16, "the model's own")),
+    ],
+)
+def test_where_nobody_asks_a_dtype_that_was_set_stays(present: torch.dtype, expected: tuple[torch.dtype, str]) -> None:
+    assert choose_precision(None, CPU, present) == expected
+    assert choose_precision("fp32", CPU, torch.bfloat16).dtype == torch.float32
+
+
 def test_the_answer_is_that_of_this_processor() -> None:
     try:
         flags = next(line for line in open("/proc/cpuinfo") if line.startswith("flags")).split()  # noqa: SIM115, PTH123

@@ -54,6 +54,11 @@ def test_provider_that_is_not_there(exported: Path) -> None:
         OnnxModel(exported / "model.onnx", provider="NoneProvider")
 
 
+def test_a_run_that_fails(model: OnnxModel) -> None:
+    with pytest.raises(UserError, match=r"model\.onnx: onnxruntime .* cannot run it on 1 x 3 tokens \(.*; lower --pos"):
+        model(np.array([[0, 5, 10_000]]), np.array([3]))
+
+
 @pytest.mark.parametrize("content", [b"", b"no model"])
 def test_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "model.onnx"
