@@ -264,7 +264,7 @@ def test_wrong_options_are_all_named() -> None:
 @pytest.mark.parametrize("beam", [10**8, 10**18])
 def test_too_little_memory_is_told_with_what_to_lower(beam: int) -> None:
     message = (
-        rf"too little memory for beam {beam}, 4 candidates and 2 sentences at once \(.+\); lower --ctc-beam first .*, "
+        rf"too little memory for beam {beam}, 4 candidates, 2 sentences at once \(.+\); lower --ctc-beam first .*, "
         r"then --ctc-candidates or the batch size"
     )
     with pytest.raises(UserError, match=message):
