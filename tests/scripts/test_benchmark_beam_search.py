@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,4 +21,7 @@ def test_the_report_holds_every_row(tmp_path: Path) -> None:
             for part in ("", "/with_topk"):
                 figures = report["rows"][f"beam2/{name}/ours/batch{batch}{part}/ms"]
                 assert 0 < figures["min"] <= figures["median"] <= figures["max"]
-    assert all(share == 1 for share in report["same_translation"].values())
+    if find_spec("flashlight") is None:  # optional: without it there is nothing to compare with
+        assert report["same_translation"] == {}
+    else:
+        assert report["same_translation"] and set(report["same_translation"].values()) == {1}
