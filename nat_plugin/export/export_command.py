@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-lang", "-s", metavar="LANG", help="default: as the checkpoint or DATA_BIN tells")
     parser.add_argument("--target-lang", "-t", metavar="LANG", help="default: as the checkpoint or DATA_BIN tells")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in DIR")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in DIR; other files stay")
     parser.add_argument(
         "--format",
         choices=["onnx", "hf"],

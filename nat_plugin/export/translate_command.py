@@ -106,7 +106,12 @@ def _configure_search(search: Any) -> None:
     search.add_argument(
         "--ctc-candidates", type=_positive, metavar="N", help="labels considered at each position (default: 20)"
     )
-    search.add_argument("--lm", metavar="FILE", help="n-gram language model over the pieces, see nat ngram-lm")
+    search.add_argument(
+        "--lm",
+        metavar="FILE",
+        help="n-gram language model over the pieces, see nat ngram-lm; needs --lm-weight. It prefers short "
+        "translations: give a --ctc-token-bonus, too",
+    )
     search.add_argument(
         "--lm-weight", type=float, default=0.0, metavar="X", help="of the language model's log-probability"
     )

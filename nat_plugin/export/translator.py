@@ -110,7 +110,7 @@ class Translator:
         candidates: labels at each position that the search considers, at most the model's symbols.
         lm: n-gram language model of the pieces: a file that ``nat ngram-lm`` or another program made.
         lm_weight: factor of the language model's natural-log probability.
-        token_bonus: added for each token, in nats.
+        token_bonus: added for each token, in nats; a language model, which prefers short translations, wants one.
         checksums: compare the files' SHA-256 with what was exported; otherwise their sizes alone.
 
     Raises:
