@@ -116,10 +116,7 @@ def score(dataset: str, target_lang: str, hypotheses: Sequence[str], references:
     from sacrebleu.metrics.bleu import BLEU
 
     _check(dataset, target_lang, hypotheses, references)
-    scores = [
-        Score(name, metric.corpus_score(list(hypotheses), [list(references)]).score, str(metric.get_signature()))
-        for name, metric in _plain_metrics(dataset).items()
-    ]
+    scores = _scores(_plain_metrics(lower=dataset == "iwslt14"), hypotheses, references)
     for preparation in preparations(dataset, target_lang):
         metric = BLEU(tokenize="none", force=True)  # force: that the text is tokenised is meant
         prepared = [prepare(lines, target_lang, preparation.steps) for lines in (hypotheses, references)]
@@ -128,6 +125,16 @@ def score(dataset: str, target_lang: str, hypotheses: Sequence[str], references:
         signature = f"{metric.get_signature()}|lang:{target_lang}|prep:{steps}|sacremoses:{version('sacremoses')}"
         scores.append(Score(preparation.name, value, signature))
     return scores
+
+
+def plain_scores(hypotheses: Sequence[str], references: Sequence[str]) -> list[Score]:
+    """sacreBLEU and chrF2 of any text.
+
+    Raises:
+        UserError: different numbers of lines, no line.
+    """
+    raise_all(_line_problems(hypotheses, references))
+    return _scores(_plain_metrics(), hypotheses, references)
 
 
 def significance(
@@ -144,15 +151,41 @@ def significance(
     Raises:
         UserError: as :func:`score`.
     """
-    from sacrebleu.significance import PairedTest, Result
-
     for lines in (baseline, system):
         _check(dataset, target_lang, lines, references)
+    return _compared(_plain_metrics(lower=dataset == "iwslt14"), baseline, system, references, samples)
+
+
+def plain_significance(
+    baseline: Sequence[str], system: Sequence[str], references: Sequence[str], *, samples: int = 1000
+) -> list[Comparison]:
+    """As :func:`significance`, of any text.
+
+    Raises:
+        UserError: as :func:`plain_scores`.
+    """
+    for lines in (baseline, system):
+        raise_all(_line_problems(lines, references))
+    return _compared(_plain_metrics(), baseline, system, references, samples)
+
+
+def _scores(metrics: dict[str, Any], hypotheses: Sequence[str], references: Sequence[str]) -> list[Score]:
+    return [
+        Score(name, metric.corpus_score(list(hypotheses), [list(references)]).score, str(metric.get_signature()))
+        for name, metric in metrics.items()
+    ]
+
+
+def _compared(
+    metrics: dict[str, Any], baseline: Sequence[str], system: Sequence[str], references: Sequence[str], samples: int
+) -> list[Comparison]:
+    from sacrebleu.significance import PairedTest, Result
+
     systems = [("baseline", list(baseline)), ("system", list(system))]
-    test = PairedTest(systems, _plain_metrics(dataset), [list(references)], test_type="bs", n_samples=samples)
+    test = PairedTest(systems, metrics, [list(references)], test_type="bs", n_samples=samples)
     signatures, results = test()
     compared = []
-    for name, (key, signature) in zip(_plain_metrics(dataset), signatures.items(), strict=True):
+    for name, (key, signature) in zip(metrics, signatures.items(), strict=True):
         first, second = results[key]
         assert isinstance(first, Result) and isinstance(second, Result)
         assert second.p_value is not None
@@ -204,12 +237,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plain_metrics(dataset: str) -> dict[str, Any]:
+def _plain_metrics(*, lower: bool = False) -> dict[str, Any]:
     """The metrics that take plain text and bring their own tokenisation."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
-    lower = dataset == "iwslt14"
     return {"sacreBLEU": BLEU(lowercase=lower), "chrF2": CHRF(lowercase=lower)}
 
 
@@ -221,13 +253,18 @@ def _check(dataset: str, target_lang: str, hypotheses: Sequence[str], references
         problems.append(
             f"--target-lang {target_lang}: {dataset} has the languages {' and '.join(DATASETS[dataset].languages)}"
         )
+    raise_all([*problems, *_line_problems(hypotheses, references)])
+
+
+def _line_problems(hypotheses: Sequence[str], references: Sequence[str]) -> list[str]:
+    problems = []
     if len(hypotheses) != len(references):
         problems.append(
             f"{len(hypotheses):,} hypotheses for {len(references):,} references; expected one for each line, in order"
         )
     if not references:
         problems.append("no reference at all; give files with one sentence a line")
-    raise_all(problems)
+    return problems
 
 
 if __name__ == "__main__":

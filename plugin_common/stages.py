@@ -151,11 +151,15 @@ class Workspace:
     def fingerprint(self, stage: Stage) -> dict[str, Any]:
         """Everything that decides what the stage makes, as JSON values."""
         fingerprint = {
-            "commands": [[self._placeless(word) for word in command.words] for command in stage.commands],
+            "commands": self.placeless(stage),
             "settings": dict(stage.settings),
             "inputs": self.digests(stage.inputs),
         }
         return dict(json.loads(json.dumps(fingerprint)))
+
+    def placeless(self, stage: Stage) -> list[list[str]]:
+        """The words of the stage's commands that decide what comes out, with names for places that do not matter."""
+        return [[self._placeless(word) for word in command.words] for command in stage.commands]
 
     def digests(self, paths: Iterable[Path]) -> dict[str, str | None]:
         """Content by the path's name in messages."""
