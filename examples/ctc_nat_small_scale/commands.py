@@ -75,7 +75,7 @@ def text(setting: Setting) -> Command:
     words = ["python", str(ROOT / "scripts/data/debian_text.py"), "--out", str(text_folder(setting)), "--overwrite"]
     words += ["--corpora", str(folder / "corpora/en-de"), str(folder / "corpora/en-ro")]
     if (setting.source or setting.size.text.source) == "sample":
-        words += ["--packages"]  # none: the corpora alone
+        words += ["--corpora-only"]
     elif manuals is not None:
         words += ["--packages", *manuals]
     return Command(tuple(words), _packages(setting))
@@ -158,6 +158,7 @@ def pretrain(setting: Setting) -> Command:
         "--output", str(folder / "model"), "--log", str(folder / "loss.jsonl"),
         "--updates", str(settings.updates), "--tokens", str(settings.tokens), "--block", str(settings.block),
         "--lr", f"{settings.lr:g}", "--warmup", str(settings.warmup), "--dropout", f"{settings.dropout:g}",
+        "--mask", f"{settings.mask:g}",
         "--validate-every", str(max(1, settings.updates // 10)), "--save-every", str(max(1, settings.updates // 10)),
         *setting.half,
     )  # fmt: skip

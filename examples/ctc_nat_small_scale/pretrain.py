@@ -248,9 +248,9 @@ def check_options(args: argparse.Namespace) -> None:
     if args.log_every >= 1 and args.save_every % args.log_every:
         problems.append(f"--save-every {args.save_every}: expected a multiple of --log-every {args.log_every}")
     counts = dict.fromkeys(("updates", "save_every", "validate_every", "log_every", "valid_lines"), 1)
-    for name, low in {**counts, **dict.fromkeys(("lr", "warmup", "weight_decay", "seed", "workers"), 0)}.items():
-        if not getattr(args, name) >= low:  # nor NaN
-            problems.append(f"--{name.replace('_', '-')} {getattr(args, name)}: expected at least {low}")
+    for name, least in {**counts, **dict.fromkeys(("lr", "warmup", "weight_decay", "seed", "workers"), 0)}.items():
+        if not getattr(args, name) >= least:  # nor NaN
+            problems.append(f"--{name.replace('_', '-')} {getattr(args, name)}: expected at least {least}")
     for name, low, high in (("mask", 0.01, 1), ("dropout", 0, 0.99), ("temperature", 0, 1)):
         if not low <= getattr(args, name) <= high:
             problems.append(f"--{name} {getattr(args, name)}: expected {low} to {high}")

@@ -50,13 +50,13 @@ def run_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def claim_checkpoints(folder: Path, settings: dict[str, Any]) -> None:
-    """Note whose checkpoints these are, or check that they are this run's.
+    """Note whose checkpoints these are, or, if there are any, check that they are this run's.
 
     Raises:
         UserError: they are another run's.
     """
     note = folder / RUN_FILE
-    if note.is_file():
+    if note.is_file() and any(folder.glob("checkpoint-*")):
         before = json.loads(note.read_text(encoding="utf-8"))
         different = [key for key in settings if settings[key] != before.get(key)]
         if different:

@@ -48,6 +48,7 @@ class Pretraining:
     lr: float
     warmup: int
     dropout: float
+    mask: float = 0.15  # share of the tokens to be predicted
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ SIZES = {
             "a few hours on two cores",
             Text("debian", most_words=16),
             Shape(6000, 4, 256, 4, 1024, baseline_layers=3),
-            Pretraining(5000, 2048, 128, 1e-3, 500, 0.1),
+            Pretraining(4000, 2048, 64, 2e-3, 200, 0.0, mask=0.3),
             Training(800, 2800, 1e-3, 300, 0.1, validations=8, distill_start=0.75),
             seeds=(1, 2),
         ),
@@ -113,7 +114,7 @@ SIZES = {
             "half an hour on a GPU, or a night on a CPU",
             Text("debian", most_words=32),
             Shape(8000, 4, 256, 4, 1024, baseline_layers=3),
-            Pretraining(6000, 8192, 128, 1e-3, 1000, 0.1),
+            Pretraining(6000, 8192, 128, 2e-3, 500, 0.1, mask=0.3),
             Training(1500, 4096, 1e-3, 400, 0.1, validations=15, distill_start=0.75),
             seeds=(1, 2, 3),
         ),
@@ -122,7 +123,7 @@ SIZES = {
             "hours on a GPU",
             Text("debian"),
             Shape(16000, 6, 512, 8, 2048, baseline_layers=6),
-            Pretraining(40_000, 32_768, 256, 5e-4, 4000, 0.1),
+            Pretraining(40_000, 32_768, 256, 1e-3, 4000, 0.1, mask=0.3),
             Training(30_000, 12_288, 5e-4, 4000, 0.2, validations=60, distill_start=0.75),
             seeds=(1, 2, 3),
             every_row=DIRECTIONS,
