@@ -9,7 +9,6 @@ import torch
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
-from omegaconf import II
 from torch import Tensor, nn
 
 from nat_plugin.criterions.ctc_nat_loss import CtcNatLoss, CtcNatLossConfig, Scored
@@ -58,7 +57,6 @@ class EmbeddingDistillationConfig(CtcNatLossConfig):
         default="cosine",
         metadata={"help": "1 - cosine or mean squared difference of states, or KL of the output distributions (nats)"},
     )
-    max_update: int = II("optimization.max_update")
 
 
 @register_criterion("embedding_distillation", dataclass=EmbeddingDistillationConfig)
@@ -87,12 +85,13 @@ class EmbeddingDistillation(CtcNatLoss):
         distill_alignment: str,
         distill_distance: str,
         max_update: int,
+        glancing_start: float = 0.0,
+        glancing_end: float = 0.0,
     ) -> None:
-        super().__init__(task, sentence_avg, ctc_chunk_rows)
+        super().__init__(task, sentence_avg, ctc_chunk_rows, glancing_start, glancing_end, max_update)
         _check_options(task, distill_weight, distill_start_update)
         self.weight, self.start = distill_weight, distill_start_update
         self.alignment, self.distance = str(distill_alignment), str(distill_distance)
-        self.num_updates = 0
         # A model that comes from a checkpoint is evaluated, which needs no teacher.
         self.teacher: FrozenLm | None = None
         if task.new_model is not None:
@@ -104,10 +103,6 @@ class EmbeddingDistillation(CtcNatLoss):
                 "embedding distillation: weight %g, alignment %s, distance %s, after %d updates",
                 self.weight, self.alignment, self.distance, self.start,
             )  # fmt: skip
-
-    def set_num_updates(self, num_updates: int) -> None:
-        """How many updates are done."""
-        self.num_updates = num_updates
 
     def forward(self, model: nn.Module, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, Any, dict]:
         """``(loss [], sample_size, logging_output)``; with ``reduce=False`` the loss is ``[B]``."""

@@ -102,6 +102,7 @@ class CtcOutput(NamedTuple):
     lowered: Tensor  # [] number of sentences whose ratio was lowered to fit the positions
     truncated: Tensor  # [] number of sentences of which even the source did not fit
     states: Tensor  # [B, T, D] the last layer's states, before the LM head
+    upsampled: Tensor  # [B, T] the up-sampled source, as it is without revealed labels
 
 
 @register_model("ctc_pmlm", dataclass=CtcPmlmConfig)
@@ -151,7 +152,15 @@ class CtcPmlmModel(BaseFairseqModel):
         """Most positions that the up-sampled source may take."""
         return self.masked_lm.positions - 1
 
-    def forward(self, src_tokens: Tensor, src_lengths: Tensor, *, width: int | None = None, **unused: Any) -> CtcOutput:
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor,
+        *,
+        width: int | None = None,
+        revealed: Tensor | None = None,
+        **unused: Any,
+    ) -> CtcOutput:
         """One pass.
 
         Args:
@@ -159,13 +168,16 @@ class CtcPmlmModel(BaseFairseqModel):
             src_lengths: ``[B]``, ``</s>`` included.
             width: T, where the host knows it: :meth:`width_for` S or more. The host then never waits for the device
                 (which the longest row takes, and the look for padding), so that the pass can become a CUDA graph.
+            revealed: ``[B, T]`` labels that take the up-sampled source's place, -1 where it stays (see
+                :mod:`nat_plugin.glancing`).
         """
         tokens, lengths = strip_last(src_tokens, src_lengths, symbol=self.eos, pad=self.pad)
         truncated = (lengths > self.max_upsampled).sum()
         tokens, lengths = tokens[:, : self.max_upsampled], lengths.clamp(max=self.max_upsampled)
         upsampled, new_lengths = self._upsample(tokens, lengths, width)
         lowered = (new_lengths < upsampled_lengths(lengths, self.cfg.upsample_ratio)).sum()
-        with_bos = torch.cat([upsampled.new_full((len(upsampled), 1), self.bos), upsampled], dim=1)
+        read = upsampled if revealed is None else torch.where(revealed >= 0, revealed, upsampled)
+        with_bos = torch.cat([read.new_full((len(read), 1), self.bos), read], dim=1)
         real = torch.arange(with_bos.size(1), device=tokens.device)[None, :] <= new_lengths[:, None]
         starts = self._first_positions(new_lengths)
         states = self.masked_lm.states(with_bos, real, starts, without_waiting=width is not None)[:, 1:]
@@ -181,6 +193,7 @@ class CtcPmlmModel(BaseFairseqModel):
             lowered,
             truncated,
             states,
+            upsampled,
         )
 
     def _upsample(self, tokens: Tensor, lengths: Tensor, width: int | None) -> tuple[Tensor, Tensor]:

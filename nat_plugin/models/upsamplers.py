@@ -37,6 +37,14 @@ class Upsampler:
         """``tokens [B, S]`` without ``<s>`` and ``</s>``, right-padded → ``([B, T], [B])``, T <= ``max_length``."""
         raise NotImplementedError("an up-sampler defines __call__")
 
+    def added(self, upsampled: Tensor) -> Tensor:
+        """``[B, T]`` bool: the positions of ``__call__``'s result that glancing training may overwrite without taking
+        a source token away; here MASKs and repeats of the position before. Padding may be among them.
+        """
+        added = upsampled == self.mask
+        added[:, 1:] |= upsampled[:, 1:] == upsampled[:, :-1]
+        return added
+
 
 _, register_upsampler, UPSAMPLERS, _ = setup_registry("--upsampler", base_class=Upsampler)
 # fairseq would also make the registry a top-level group of its configuration, which has fixed groups. The choice
@@ -78,6 +86,10 @@ class MaskInsertion(Upsampler):
             max_length=max_length,
             width=width,
         )
+
+    def added(self, upsampled: Tensor) -> Tensor:
+        """The MASKs: a source may have equal neighbours of its own."""
+        return upsampled == self.mask
 
 
 @register_upsampler("token_duplication")
