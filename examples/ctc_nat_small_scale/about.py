@@ -25,6 +25,7 @@ SOURCES = {
     "licences (their copyright files are kept beside the corpus)",
     "sample": "the message catalogues of Python packages in this project's `examples/quickstart/data`",
 }
+PROSE = {"debian": " and on prose from Debian's manuals in English, German and Romanian", "sample": ""}
 
 
 def about(corpora: dict[str, Any], scores: dict[str, Any]) -> str:
@@ -41,8 +42,8 @@ def about(corpora: dict[str, Any], scores: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Trained on {train['kept']:,} {pair} pairs{limit}, from {SOURCES[corpora['source']]}. The masked LM that "
-            "it started from was trained on the same texts and on prose from Debian's manuals in English, German and "
-            "Romanian. It knows the language of programs and their manuals and little else.",
+            f"it started from was trained on the training side of all texts{PROSE[corpora['source']]}. It knows the "
+            "language of programs and their manuals and little else.",
             "",
             f"Method: {ROWS[scores['row']].title}; {scores['updates']:,} updates, "
             f"{scores['training_seconds'] / 60:.0f} minutes of training, seed {scores['seed']}. The commands: "

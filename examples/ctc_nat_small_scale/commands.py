@@ -29,7 +29,7 @@ class Setting:
         work: folder of the reproduction.
         gpu: train on it; otherwise on the CPU.
         precision: ``bf16`` or ``fp32``.
-        workers: processes for text, and trainings at a time.
+        workers: processes for text.
         source: of the corpora, instead of the size's.
         cache: where Debian's packages are kept.
         no_download: take the packages in it as they are.
@@ -329,7 +329,13 @@ def speed(setting: Setting, ours: Expected, theirs: Expected) -> tuple[Command, 
 
 def programs() -> dict[str, tuple[str, ...]]:
     """What a command's first word stands for: programs of this environment, installed or not."""
-    place = Path(sys.executable).parent
-    named = {"nat": (sys.executable, "-m", "nat_plugin.cli"), "python": (sys.executable,)}
-    fairseq = ("fairseq-train", "fairseq-generate", "fairseq-preprocess")
-    return named | {name: (str(place / name),) for name in fairseq if (place / name).exists()}
+    named: dict[str, tuple[str, ...]] = {
+        "nat": (sys.executable, "-m", "nat_plugin.cli"),
+        "python": (sys.executable,),
+    }
+    for name in ("train", "generate", "preprocess"):
+        script = Path(sys.executable).parent / f"fairseq-{name}"
+        # Where fairseq lies on PYTHONPATH only, there is no script: the same call as in it.
+        call = (sys.executable, "-c", f"import sys; from fairseq_cli.{name} import cli_main; sys.exit(cli_main())")
+        named[f"fairseq-{name}"] = (str(script),) if script.exists() else call
+    return named

@@ -20,7 +20,7 @@ class Row:
         distillation: adds embedding distillation from the frozen masked LM.
         distilled_data: trained on the baseline's translations of the training source.
         glancing: shares of positions revealed at the first and the last update.
-        claim: carries a claim, so that it is trained from all seeds, and in all directions.
+        claim: carries a main claim, so that it is trained in all directions, and from all seeds where all rows are.
         decodings: of ``DECODINGS``.
     """
 

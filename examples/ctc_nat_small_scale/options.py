@@ -1,6 +1,7 @@
 """The command line of ``run.py``."""
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +9,16 @@ from pathlib import Path
 
 from examples.ctc_nat_small_scale.commands import ROOT, Setting
 from examples.ctc_nat_small_scale.corpora import SOURCES
-from examples.ctc_nat_small_scale.grid import BASELINE, ROWS
+from examples.ctc_nat_small_scale.grid import BASELINE, ROWS, Expected
 from examples.ctc_nat_small_scale.sizes import DIRECTIONS, SIZES
 from examples.ctc_nat_small_scale.units import GROUPS, Unit, units
+from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import UserError, raise_all
 
+DEFAULT_SIZE = "tiny"
 PARTS = ("all", *GROUPS)
 PRECISIONS = ("bf16", "fp32")
+SETTING = "setting.json"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Request:
         minutes: stop after that time, or None.
         unit: the one unit to make in this process, or None.
         dry_run: only tell.
+        drop_checkpoints: delete those of a model when all is made of it.
         again: options that give another process the same setting.
     """
 
@@ -43,15 +48,32 @@ class Request:
     minutes: float | None
     unit: str | None
     dry_run: bool
+    drop_checkpoints: bool
     again: tuple[str, ...]
 
-    def wants(self, unit: Unit) -> bool:
-        """Whether the unit is asked for by itself, not only for another one."""
-        if self.part not in ("all", unit.group):
-            return False
-        if unit.training is None:
-            return unit.group != "baseline" or not self.rows  # distilled data of named rows: made if they need them
-        training = unit.training
+    def chosen(self, every: Sequence[Unit]) -> list[Unit]:
+        """The units that are asked for by themselves, not only for another one.
+
+        Raises:
+            UserError: there is none.
+        """
+        trainings = {unit.name: self._wants(unit.training) for unit in every if unit.training}
+        found = [
+            unit
+            for unit in every
+            if self.part in ("all", unit.group)
+            and trainings.get(unit.name, all(trainings.get(need, True) for need in unit.needs))
+        ]
+        if not found:
+            size, group = self.setting.size, self.part
+            there = [unit.name for unit in every if unit.group == group or (group == "all" and unit.training)]
+            raise UserError(
+                f"no part of {group} at size {size.name} has these --rows, --directions and --seeds; there are "
+                f"{', '.join(there)}"
+            )
+        return found
+
+    def _wants(self, training: Expected) -> bool:
         chosen = ((self.rows, training.row), (self.directions, training.direction), (self.seeds, training.seed))
         return all(not wanted or value in wanted for wanted, value in chosen)
 
@@ -67,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("part", metavar="PART", help=f"{' | '.join(PARTS)}; with what it needs")
     sizes = "; ".join(f"{size.name}: {size.purpose}" for size in SIZES.values())
-    made.add_argument("--size", default="tiny", help=f"{sizes} (default: %(default)s)")
+    made.add_argument("--size", help=f"{sizes} (default: that of --work, else {DEFAULT_SIZE})")
     made.add_argument("--work", metavar="DIR", help="everything goes there (default: runs/ctc-nat-small-scale-SIZE)")
     which = made.add_argument_group("which trainings")
     which.add_argument("--rows", nargs="+", default=[], metavar="ROW", help=f"{', '.join((BASELINE, *ROWS))}")
@@ -78,6 +100,9 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--minutes", metavar="N", help="stop then; the same command goes on from there")
     how.add_argument("--cpu", action="store_true", help="although there is a GPU")
     how.add_argument("--precision", help=f"{' | '.join(PRECISIONS)} (default: bf16 where the machine is fast in it)")
+    how.add_argument(
+        "--drop-checkpoints", action="store_true", help="delete a model's checkpoints once it is averaged and scored"
+    )
     how.add_argument("--dry-run", action="store_true", help="tell what would be done and why, with all commands")
     text = made.add_argument_group("where the text comes from")
     text.add_argument("--source", help=f"{' | '.join(SOURCES)}: of the corpora (default: the size's)")
@@ -94,6 +119,8 @@ def request(argv: Sequence[str]) -> Request:
         UserError: everything that is wrong with it.
     """
     args, unknown = parser().parse_known_args(argv)
+    kept = kept_setting(Path(args.work)) if args.work else {}
+    args.size = args.size or kept.get("size") or DEFAULT_SIZE
     problems = [f"{word}: no such option; --help lists them" for word in unknown]
     named = [("PART", args.part, PARTS), ("--size", args.size, tuple(SIZES))]
     named += [("--precision", args.precision, PRECISIONS)] if args.precision else []
@@ -108,8 +135,13 @@ def request(argv: Sequence[str]) -> Request:
     work = Path(args.work) if args.work else ROOT / "runs" / f"ctc-nat-small-scale-{args.size}"
     if work.exists() and not work.is_dir():
         problems.append(f"--work {work}: is a file; give a folder")
-    elif work.is_dir() and any(work.iterdir()) and not (work / "data").is_dir():
+    elif work.is_dir() and any(work.iterdir()) and not (work / "data").is_dir() and not (work / SETTING).is_file():
         problems.append(f"--work {work}: holds files that no reproduction made; give a new or empty folder")
+    kept = kept or kept_setting(work)
+    for name, given in (("size", args.size), ("source", args.source), ("precision", args.precision)):
+        if given and name in kept and given != kept[name]:
+            begun = kept[name] or "that of its size"
+            problems.append(f"--{name} {given}: {work} was begun with {begun}; give another --work")
     raise_all(problems)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = not args.cpu and _gpu_there()
@@ -117,9 +149,9 @@ def request(argv: Sequence[str]) -> Request:
         size=SIZES[args.size],
         work=work.resolve(),
         gpu=gpu,
-        precision=args.precision or ("bf16" if gpu or _fast_bf16() else "fp32"),
+        precision=args.precision or kept.get("precision") or ("bf16" if _fast_bf16(gpu) else "fp32"),
         workers=cores,
-        source=args.source,
+        source=args.source or kept.get("source"),
         cache=Path(args.cache).resolve() if args.cache else ROOT / "runs" / "debian-packages",
         no_download=args.no_download,
     )
@@ -128,15 +160,39 @@ def request(argv: Sequence[str]) -> Request:
     jobs = jobs or (4 if gpu else cores)
     return Request(
         setting, args.part, tuple(args.rows), tuple(args.directions), seeds, jobs, cores, minutes, args.unit,
-        args.dry_run, _again(setting, args, jobs),
+        args.dry_run, args.drop_checkpoints, _again(setting, args, jobs),
     )  # fmt: skip
+
+
+def kept_setting(work: Path) -> dict[str, str | None]:
+    """What the folder was begun with: size, source, precision; empty for a new one.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = work / SETTING
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); delete it, and give the options of the first run"
+        ) from error
+
+
+def keep_setting(setting: Setting) -> None:
+    """Write down what decides all that the folder will hold."""
+    kept = {"size": setting.size.name, "source": setting.source, "precision": setting.precision}
+    setting.work.mkdir(parents=True, exist_ok=True)
+    with atomic_output(str(setting.work / SETTING)) as stream:
+        stream.write((json.dumps(kept) + "\n").encode())
 
 
 def _again(setting: Setting, args: argparse.Namespace, jobs: int) -> tuple[str, ...]:
     words = ["all", "--size", setting.size.name, "--work", str(setting.work), "--jobs", str(jobs)]
     words += ["--precision", setting.precision, "--cache", str(setting.cache)]
     words += ["--source", setting.source] if setting.source else []
-    return (*words, *(() if setting.gpu else ("--cpu",)), *(("--no-download",) if args.no_download else ()))
+    flags = {"--cpu": not setting.gpu, "--no-download": args.no_download, "--drop-checkpoints": args.drop_checkpoints}
+    return (*words, *(name for name, given in flags.items() if given))
 
 
 def _number(option: str, text: str, problems: list[str]) -> float:
@@ -156,7 +212,11 @@ def _gpu_there() -> bool:
     return torch.cuda.is_available()
 
 
-def _fast_bf16() -> bool:
-    """Whether the processor multiplies in bfloat16; elsewhere it is emulated slowly."""
+def _fast_bf16(gpu: bool) -> bool:
+    """Whether the device multiplies in bfloat16; elsewhere it is emulated slowly."""
+    if gpu:
+        import torch
+
+        return torch.cuda.get_device_capability() >= (8, 0)
     info = Path("/proc/cpuinfo")
     return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))

@@ -40,18 +40,35 @@ class Work:
     def waiting(self) -> list[Unit]:
         """The chosen units and what they need, without what is made already, in order."""
         by_name = {unit.name: unit for unit in self.every}
-        wanted: dict[str, bool] = {}
+        unmade: dict[str, bool] = {}
+        again: set[str] = set()
 
-        def add(unit: Unit) -> bool:
-            """True if there is anything to do in the unit or in what it needs."""
-            if unit.name not in wanted:
-                needed = [add(by_name[name]) for name in unit.needs]
-                wanted[unit.name] = any(needed) or not is_made(self.setting, unit, by_name)
-            return wanted[unit.name]
+        def look(unit: Unit) -> bool:
+            """True if the unit is not made, or what it needs is not."""
+            if unit.name not in unmade:
+                needed = [look(by_name[name]) for name in unit.needs]
+                unmade[unit.name] = any(needed) or not is_made(self.setting, unit, by_name)
+                if unmade[unit.name]:
+                    look_for_inputs(unit)
+            return unmade[unit.name]
+
+        def look_for_inputs(unit: Unit) -> None:
+            """What was made may have lost its weights since; now they are read."""
+            for need in map(by_name.__getitem__, unit.needs):
+                if not unmade[need.name] and need.name not in again and lacks(unit, need):
+                    again.add(need.name)
+                    look_for_inputs(need)
 
         for unit in self.chosen:
-            add(unit)
-        return [unit for unit in self.every if wanted.get(unit.name)]
+            look(unit)
+        return [unit for unit in self.every if unmade.get(unit.name) or unit.name in again]
+
+
+def lacks(unit: Unit, need: Unit) -> bool:
+    """Whether the unit reads anything of the other one that is not there."""
+    made = {path for stage in need.stages for path in stage.outputs}
+    read = [path for stage in unit.stages for path in stage.inputs]
+    return any(path in made or made & set(path.parents) for path in read if not path.exists())
 
 
 def make(work: Work) -> int:
@@ -73,7 +90,7 @@ def make(work: Work) -> int:
             while waiting or running:
                 if time.monotonic() > end:
                     return OUT_OF_TIME
-                for unit in _ready(waiting, running, work)[: work.jobs - len(running)]:
+                for unit in _startable(waiting, running, work):
                     waiting.remove(unit)
                     running[unit.name] = _Child(unit.name, work.again)
                 for child in [child for child in running.values() if child.process.poll() is not None]:
@@ -83,7 +100,7 @@ def make(work: Work) -> int:
                         work.failed[child.name] = status
                     told = "made" if status == 0 else f"FAILED with status {status}"
                     print(f"[{child.name}] {told} in {child.seconds / 60:.1f} minutes ({done} of {total})", flush=True)
-                if not running and not _ready(waiting, running, work):
+                if not running and not _startable(waiting, running, work):
                     break
                 time.sleep(POLL_SECONDS)
         finally:
@@ -93,9 +110,14 @@ def make(work: Work) -> int:
     return 1 if work.failed or waiting else 0
 
 
-def _ready(waiting: Sequence[Unit], running: dict[str, "_Child"], work: Work) -> list[Unit]:
+def _startable(waiting: Sequence[Unit], running: dict[str, "_Child"], work: Work) -> list[Unit]:
+    """What may start now; what is timed runs alone, after all else."""
     blocked = {unit.name for unit in waiting} | running.keys() | work.failed.keys()
-    return [unit for unit in waiting if not blocked & set(unit.needs)]
+    ready = [unit for unit in waiting if not blocked & set(unit.needs)]
+    together = [unit for unit in ready if not unit.alone]
+    if together or running:
+        return together[: work.jobs - len(running)]
+    return ready[:1]
 
 
 class _Child:

@@ -21,31 +21,31 @@ from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import UserError
 from plugin_common.text_lines import read_lines
 
-_TRAINED = re.compile(r"\bnum_updates (\d+).*?\btrain_wall (\d+)")
+_EPOCH = re.compile(r"\| train \| epoch (\d+) \|.*?\bnum_updates (\d+).*?\btrain_wall (\d+)")
 
 
 def training_cost(log: Path) -> dict[str, int]:
-    """Updates and seconds (of training steps, without validation and start, over all resumptions) of a training log.
+    """Updates and seconds (of training steps, without validation and start) of a training log.
+
+    fairseq counts the seconds of each epoch, over its resumptions, and tells them at its end.
 
     Raises:
         UserError: the log cannot be read or tells neither.
     """
     try:
-        found = _TRAINED.findall(log.read_text(encoding="utf-8", errors="replace"))
+        found = _EPOCH.findall(log.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise UserError(f"{log}: cannot be read ({error.strerror}); expected the log of fairseq-train") from error
     if not found:
         raise UserError(f"{log}: tells no number of updates; expected the log of fairseq-train --log-format simple")
-    return {
-        "updates": max(int(updates) for updates, _ in found),
-        "training_seconds": max(int(wall) for _, wall in found),
-    }
+    seconds = {epoch: int(wall) for epoch, _, wall in found}
+    return {"updates": max(int(updates) for _, updates, _ in found), "training_seconds": sum(seconds.values())}
 
 
 def result(args: argparse.Namespace) -> dict[str, Any]:
     """All that ``scores.json`` holds."""
     run: Path = args.work / args.run
-    *_, direction, row, seed = ("at", *Path(args.run).parts) if args.run.startswith("rows/") else _baseline(args.run)
+    direction, row, seed = identity_of(Path(args.run))
     language = direction.partition("-")[2]
     hypotheses = list(read_lines(str(run / args.evaluation / f"hypotheses.{language}"), "space"))
     references = list(read_lines(str(args.references), "space"))
@@ -62,9 +62,10 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _baseline(run: str) -> tuple[str, str, str]:
-    row, direction, seed = Path(run).parts
-    return direction, row, seed
+def identity_of(run: Path) -> tuple[str, str, str]:
+    """Direction, row and ``seedN`` of ``rows/DIRECTION/ROW/seedN`` or ``at/DIRECTION/seedN``."""
+    kind, direction, *row, seed = run.parts
+    return direction, row[0] if row else kind, seed
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -72,7 +72,7 @@ class Size:
     """All of it.
 
     Attributes:
-        seeds: of the rows that carry a claim; the other rows have the first one only.
+        seeds: of the rows that carry a main claim in the directions of ``every_row``; elsewhere the first one only.
         every_row: directions in which all rows are trained; in the others those that carry the main claims.
     """
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from examples.ctc_nat_small_scale import commands
 from examples.ctc_nat_small_scale.commands import HERE, PAIRS, ROOT, Setting
@@ -30,6 +31,7 @@ class Unit:
         stages: in order.
         needs: names of the units whose outputs it reads.
         training: what is trained in it, if that is what it is for.
+        alone: measures time, so that nothing else may run beside it.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Unit:
     stages: tuple[Stage, ...]
     needs: tuple[str, ...] = ()
     training: Expected | None = None
+    alone: bool = False
 
 
 def workspace(setting: Setting, unit: Unit) -> Workspace:
@@ -47,12 +50,12 @@ def workspace(setting: Setting, unit: Unit) -> Workspace:
 def units(setting: Setting) -> list[Unit]:
     """All units of the size, the more telling trainings first."""
     trainings = expected(setting.size.name)
-    baselines = [one for one in trainings if one.row == BASELINE]
-    teachers = {one.direction for one in trainings if one.row != BASELINE and ROWS[one.row].distilled_data}
+    distilled = {one.direction for one in trainings if one.row != BASELINE and ROWS[one.row].distilled_data}
     made = [_data(setting), _text(setting), _pmlm(setting)]
-    made += [_trained(setting, one) for one in baselines]
-    made += [_distilled(setting, direction) for direction in sorted(teachers)]
-    made += [_trained(setting, one) for one in trainings if one.row != BASELINE]
+    for one in trainings:
+        made.append(_trained(setting, one))
+        if one.row == BASELINE and one.seed == setting.size.seeds[0] and one.direction in distilled:
+            made.append(_distilled(setting, one.direction))
     return [*made, _alignment(setting), _export(setting), _speed(setting)]
 
 
@@ -202,7 +205,7 @@ def _speed(setting: Setting) -> Unit:
     stage = Stage(
         "speed", "time the models beside CTranslate2", _one(*commands.speed(setting, ours, theirs)), (report,), models
     )
-    return Unit("speed", "results", (stage,), ("data", ours.folder, theirs.folder))
+    return Unit("speed", "results", (stage,), ("data", ours.folder, theirs.folder), alone=True)
 
 
 def first(setting: Setting, row: str) -> Expected:
@@ -219,12 +222,15 @@ def _one(*commands_: Command) -> tuple[tuple[Command, ...], ...]:
 
 
 def identity(setting: Setting, unit: Unit, every: Mapping[str, Unit]) -> str:
-    """A digest of all commands that lead to a unit, and of the text at their beginning."""
+    """A digest of the unit's commands and of what the units that it needs made, by their records."""
+    needs = [[identity(setting, every[name], every), _recorded(setting, every[name])] for name in unit.needs]
+    made = [workspace(setting, unit).placeless(stage) for stage in unit.stages]
+    return hashlib.sha256(json.dumps([made, needs]).encode()).hexdigest()
+
+
+def _recorded(setting: Setting, unit: Unit) -> list[Any]:
     space = workspace(setting, unit)
-    commands_ = [space.placeless(stage) for stage in unit.stages]
-    text = [space.record(stage).get("outputs") for stage in unit.stages] if unit.group == "data" else []
-    needs = [identity(setting, every[name], every) for name in unit.needs]
-    return hashlib.sha256(json.dumps([commands_, text, needs]).encode()).hexdigest()
+    return [space.record(stage).get("outputs") for stage in unit.stages]
 
 
 def is_made(setting: Setting, unit: Unit, every: Mapping[str, Unit]) -> bool:
@@ -244,6 +250,16 @@ def is_made(setting: Setting, unit: Unit, every: Mapping[str, Unit]) -> bool:
         return all(path.exists() for path in results)
     space = workspace(setting, unit)
     return all(space.decide(stage).action == "skip" for stage in unit.stages)
+
+
+def drop_outdated(setting: Setting, unit: Unit) -> None:
+    """Delete the scores of a unit that is about to be made anew, lest they be taken for those of the new model."""
+    space, anew = workspace(setting, unit), False
+    for stage in unit.stages:
+        anew = anew or space.decide(stage).action != "skip"
+        for path in stage.outputs if anew else ():
+            if path.name == "scores.json":
+                path.unlink(missing_ok=True)
 
 
 def mark_made(setting: Setting, unit: Unit, every: Mapping[str, Unit]) -> None:
