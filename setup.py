@@ -35,14 +35,16 @@ setup(
     ],
     extras_require={
         "bpe": ["subword-nmt>=0.3.8"],
-        "corpora": ["babel>=2.14"],
+        "corpora": ["babel>=2.14", "lxml>=5"],
         "export": ["onnx>=1.20", "onnxruntime>=1.23", "onnxscript>=0.5.6"],
         "figures": ["matplotlib>=3.9"],
+        "pretraining": ["accelerate>=1.1"],
         "nid": ["datasets>=4", "peft>=0.18"],
         "dev": [
             "babel>=2.14",
             "ctranslate2>=4.6",
             "hypothesis>=6",
+            "lxml>=5",
             "matplotlib>=3.9",
             "mypy>=1.13",
             "pytest>=8",

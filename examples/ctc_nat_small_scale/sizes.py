@@ -94,10 +94,10 @@ SIZES = {
         Size(
             "tiny",
             "all stages and rows in minutes on a CPU; the scores mean nothing",
-            Text("sample", TINY_PACKAGES, ("debian-faq",), train_pairs=8000, held_out=200, most_words=16),
+            Text("sample", TINY_PACKAGES, ("debian-faq",), train_pairs=4000, held_out=200, most_words=16),
             Shape(2000, 2, 64, 2, 256, baseline_layers=1),
-            Pretraining(200, 1024, 64, 2e-3, 50, 0.1),
-            Training(150, 1000, 3e-3, 50, 0.1, validations=5, distill_start=0.75),
+            Pretraining(100, 1024, 64, 2e-3, 30, 0.1),
+            Training(100, 1000, 3e-3, 40, 0.1, validations=5, distill_start=0.75),
             seeds=(1,),
         ),
         Size(

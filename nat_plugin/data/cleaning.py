@@ -125,7 +125,7 @@ def _as_text(text: str) -> str:
 
 def _content_problem(source: str, target: str, rules: CleaningRules) -> Drop | None:
     both = (source, target)
-    if any(_MOJIBAKE.search(side) or not _is_latin(side) for side in both):
+    if any(has_foreign_characters(side) for side in both):
         return Drop.ENCODING
     if any(_MARKUP_LEFT.search(side) for side in both):
         return Drop.MARKUP
@@ -135,7 +135,7 @@ def _content_problem(source: str, target: str, rules: CleaningRules) -> Drop | N
         return Drop.PLACEHOLDERS_DIFFER
     if source.count(PLACEHOLDER) > rules.max_placeholders:
         return Drop.NO_LETTERS
-    if any(_letter_share(side) < rules.min_letter_share for side in both):
+    if any(letter_share(side) < rules.min_letter_share for side in both):
         return Drop.NO_LETTERS
     if any(_CODE.search(side) for side in both):
         return Drop.CODE
@@ -153,13 +153,18 @@ def _size_problem(source: str, target: str, rules: CleaningRules) -> Drop | None
     return None
 
 
+def has_foreign_characters(text: str) -> bool:
+    """Whether text is wrongly encoded ("MenÃ¼"), or more than a tenth of its letters are of another script."""
+    return bool(_MOJIBAKE.search(text)) or not _is_latin(text)
+
+
 def _is_latin(text: str) -> bool:
     """At least nine in ten letters are Latin ones (a Greek letter or two may stand in a formula)."""
     letters = len(_LETTER.findall(text))
     return len(_LATIN.findall(text)) >= 0.9 * letters
 
 
-def _letter_share(text: str) -> float:
+def letter_share(text: str) -> float:
     """Letters among the visible characters; 0 for fewer than two letters."""
     visible = text.replace(PLACEHOLDER, "").replace(" ", "")
     letters = len(_LETTER.findall(visible))

@@ -41,7 +41,7 @@ join() { # unpack the parts in a folder
 divide() { # pack the files named on standard input, relative to $work, into parts in a folder
     mkdir -p "$1"
     rm -f "$1"/small-scale.tar.xz.*
-    tar -C "$work" --no-recursion -c -T - | xz -T0 -2 | split -b "$PART_BYTES" -d - "$1/small-scale.tar.xz."
+    tar -C "$work" --no-recursion -c -T - | xz -T0 | split -b "$PART_BYTES" -d - "$1/small-scale.tar.xz."
     local parts=("$1"/small-scale.tar.xz.*) bytes
     bytes=$(cat "${parts[@]}" | wc -c)
     echo "$1: ${#parts[@]} parts, $bytes bytes"
