@@ -149,6 +149,22 @@ class Runner:
         return f"; made with {'; '.join(other)}: --redo {stage.name} makes it again" if other else ""
 
 
+def project_programs() -> dict[str, tuple[str, ...]]:
+    """What a command's first word stands for: ``nat``, ``python`` and fairseq's programs of this environment.
+
+    Nothing need be installed: where fairseq lies on PYTHONPATH only, without its scripts, the call in them is made.
+    """
+    named: dict[str, tuple[str, ...]] = {
+        "nat": (sys.executable, "-m", "nat_plugin.cli"),
+        "python": (sys.executable,),
+    }
+    for name in ("train", "generate", "preprocess"):
+        script = Path(sys.executable).parent / f"fairseq-{name}"
+        call = (sys.executable, "-c", f"import sys; from fairseq_cli.{name} import cli_main; sys.exit(cli_main())")
+        named[f"fairseq-{name}"] = (str(script),) if script.exists() else call
+    return named
+
+
 @contextlib.contextmanager
 def locked(workspace: Workspace) -> Iterator[int]:
     """Hold the folder's lock; gives its file descriptor, which the commands inherit.

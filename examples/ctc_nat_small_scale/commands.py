@@ -1,6 +1,5 @@
 """The command lines of the reproduction, one function for each."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -325,17 +324,3 @@ def speed(setting: Setting, ours: Expected, theirs: Expected) -> tuple[Command, 
         "--repeats", "1", "--device", "cuda" if setting.gpu else "cpu", "--trained", models, "--json", report,
     )  # fmt: skip
     return Command((*tell, "--output", models)), Command(words)
-
-
-def programs() -> dict[str, tuple[str, ...]]:
-    """What a command's first word stands for: programs of this environment, installed or not."""
-    named: dict[str, tuple[str, ...]] = {
-        "nat": (sys.executable, "-m", "nat_plugin.cli"),
-        "python": (sys.executable,),
-    }
-    for name in ("train", "generate", "preprocess"):
-        script = Path(sys.executable).parent / f"fairseq-{name}"
-        # Where fairseq lies on PYTHONPATH only, there is no script: the same call as in it.
-        call = (sys.executable, "-c", f"import sys; from fairseq_cli.{name} import cli_main; sys.exit(cli_main())")
-        named[f"fairseq-{name}"] = (str(script),) if script.exists() else call
-    return named

@@ -18,12 +18,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 
-from examples.ctc_nat_small_scale.commands import HERE, ROOT, Setting, programs
+from examples.ctc_nat_small_scale.commands import HERE, ROOT, Setting
 from examples.ctc_nat_small_scale.options import Request, keep_setting, request
 from examples.ctc_nat_small_scale.schedule import OUT_OF_TIME, Work, make
 from examples.ctc_nat_small_scale.units import Unit, drop_outdated, mark_made, units, workspace
 from plugin_common.errors import UserError
-from plugin_common.stage_runner import Runner
+from plugin_common.stage_runner import Runner, project_programs
 from plugin_common.stages import plan, show_plan
 
 PACKAGES = ("ve-fairseq", "torch", "transformers", "tokenizers", "sacrebleu")
@@ -37,7 +37,7 @@ def runner(threads: int) -> Runner:
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": str(threads),
     }
-    return Runner(programs(), environment, packages=PACKAGES)
+    return Runner(project_programs(), environment, packages=PACKAGES)
 
 
 def make_unit(asked: Request, unit: Unit) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import UserError
-from plugin_common.stage_runner import Runner, locked
+from plugin_common.stage_runner import Runner, locked, project_programs
 from plugin_common.stages import plan, show_plan
 from scripts.nat.options import Request, request
 from scripts.nat.pipeline import ROOT, stages, workspace
@@ -27,18 +27,11 @@ PACKAGES = ("ve-fairseq", "torch", "transformers", "tokenizers", "sacrebleu", "s
 
 def runner(gpus: int) -> Runner:
     """Runs ``nat``, ``python`` and fairseq's programs of this environment, installed or not; a slot a GPU."""
-    environment = Path(sys.executable).parent
-    programs = {"nat": (sys.executable, "-m", "nat_plugin.cli"), "python": (sys.executable,)}
-    programs |= {
-        name: (str(environment / name),)
-        for name in ("fairseq-train", "fairseq-generate", "fairseq-preprocess")
-        if (environment / name).exists()
-    }
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(gpus)]
     return Runner(
-        programs,
+        project_programs(),
         {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"},
         [{"CUDA_VISIBLE_DEVICES": name} for name in names[:gpus]] or [{}],
         PACKAGES,

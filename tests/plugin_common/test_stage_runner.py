@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from plugin_common.errors import UserError
-from plugin_common.stage_runner import Runner, locked
+from plugin_common.stage_runner import Runner, locked, project_programs
 from plugin_common.stages import Command, Stage, Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -271,3 +271,16 @@ def _free(folder: Path) -> bool:
             return True
     except UserError:
         return False
+
+
+def test_fairseqs_programs_are_found_where_they_have_no_scripts(tmp_path, monkeypatch):
+    real = sys.executable
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    _, *call = project_programs()["fairseq-preprocess"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([real, *call, "--help"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "--destdir" in done.stdout
+    for name in ("fairseq-train", "fairseq-generate", "fairseq-preprocess"):
+        (tmp_path / name).touch()
+        assert project_programs()[name] == (str(tmp_path / name),)
