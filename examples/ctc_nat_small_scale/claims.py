@@ -204,7 +204,7 @@ def cautions(pairs: Sequence[SeedPair], spreads: Sequence[float | None] = ()) ->
         said.append(f"the difference ({mean:.2f}) is no larger than the spread of the seeds ({widest:.2f})")
     minutes = [fmean(one.training_seconds for one in side) / 60 for side in sides]
     if max(minutes) > LIKE_COMPUTE * min(minutes):
-        said.append(f"unlike compute: {minutes[0]:.1f} against {minutes[1]:.1f} minutes of training")
+        said.append(f"{minutes[0]:.1f} against {minutes[1]:.1f} minutes of training: unlike compute, or a busy machine")
     against = [pair for pair in pairs if pair.delta * _chrf_delta(pair) < 0]
     if against:
         said.append(f"{CHRF} says the opposite for {len(against)} of {len(pairs)} seeds")
