@@ -64,6 +64,7 @@ CLAIMS = (
     _rows("ratio2.5", "Ratio 2.5 beats ratio 2", OPTION, "ratio2.5", "pmlm"),
     _rows("blank", "Blank <s> beats blank <mask>", OPTION, "pmlm", "blank-mask"),
     Claim("averaging", "The best 5 averaged beat the best one", PAPER, ("pmlm", "greedy"), ("pmlm", "single")),
+    Claim("penalty", "Lowering the blank's score by 1 helps", OURS, ("pmlm", "penalty"), ("pmlm", "greedy")),
     Claim("beam", "Beam search with an n-gram LM beats one pass alone", OPTION, ("pmlm", "beam"), ("pmlm", "greedy")),
     _rows("glancing", "Glancing helps", OURS, "glancing", "pmlm"),
 )

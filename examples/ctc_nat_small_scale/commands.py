@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PLUGIN = ROOT / "nat_plugin"
 BEAM, CTC_BEAM, LM_WEIGHT, TOKEN_BONUS = 5, 10, 0.6, 4.0  # the last three: docs/user-guide/beam-search.md
+BLANK_PENALTY = 1.0
 NGRAMS = 4
 EVALUATION_TOKENS = 8000
 SHARDS = 4
@@ -152,16 +153,17 @@ def pretrain(setting: Setting) -> Command:
     """The masked LM, by transformers' Trainer."""
     data, folder, settings = setting.work / "data", setting.work / "pmlm", setting.size.pretraining
     texts = [str(text_folder(setting) / f"{language}.txt") for language in ("en", "de", "ro")]
+    every = max(1, settings.updates // 10)
     words = (
         "python", str(HERE / "pretrain.py"), "--model", str(data / "shape"), "--text", *texts,
         "--output", str(folder / "model"), "--log", str(folder / "loss.jsonl"),
         "--updates", str(settings.updates), "--tokens", str(settings.tokens), "--block", str(settings.block),
         "--lr", f"{settings.lr:g}", "--warmup", str(settings.warmup), "--dropout", f"{settings.dropout:g}",
         "--mask", f"{settings.mask:g}",
-        "--validate-every", str(max(1, settings.updates // 10)), "--save-every", str(max(1, settings.updates // 10)),
-        *setting.half,
+        "--validate-every", str(every), "--save-every", str(every), *setting.half,
     )  # fmt: skip
-    return Command(words, setting.device)
+    log_every = next(number for number in (50, 10, 5, 1) if every % number == 0)
+    return Command(words, ("--log-every", str(log_every), *setting.device))
 
 
 def model_folder(setting: Setting, row: str) -> Path:
@@ -247,6 +249,8 @@ def translate(setting: Setting, training: Expected, evaluation: str) -> Command:
         own += ["--required-batch-size-multiple", "1"]
     else:
         own = ["--task", "ctc_nat"]
+    if evaluation == "penalty":
+        own += ["--ctc-blank-penalty", f"{BLANK_PENALTY:g}"]
     if evaluation == "beam":
         own += ["--ctc-beam", str(CTC_BEAM), "--lm", str(setting.work / "data/lm" / f"{target}.npz")]
         own += ["--lm-weight", f"{LM_WEIGHT:g}", "--ctc-token-bonus", f"{TOKEN_BONUS:g}"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from examples.ctc_nat_small_scale.sizes import DIRECTIONS, SIZES, Size
 
 BASELINE = "at"
-DECODINGS = ("greedy", "single", "last", "beam")
+DECODINGS = ("greedy", "single", "last", "penalty", "beam")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ _DECODING_TITLES = {
     "greedy": "one pass, best 5 averaged",
     "single": "one pass, best checkpoint alone",
     "last": "one pass, last checkpoint",
+    "penalty": "one pass, the blank's score lowered by 1, best 5 averaged",
     "beam": "CTC beam search with n-gram LM, best 5 averaged",
     "beam5": "beam 5",
     "beam1": "beam 1",

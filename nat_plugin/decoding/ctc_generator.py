@@ -14,7 +14,7 @@ from nat_plugin.ctc import move_to_places, token_places
 from nat_plugin.decoding.beam_search import BeamOptions, ctc_beam_search
 from nat_plugin.decoding.cuda_graphs import BucketedPass, Pass
 from nat_plugin.decoding.one_copy import join, split
-from nat_plugin.decoding.vocabulary import Projection, best_labels, top_labels
+from nat_plugin.decoding.vocabulary import Projection, best_labels, top_labels, with_blank_penalty
 from plugin_common.errors import UserError, raise_all
 
 Hypothesis = dict[str, Any]
@@ -30,6 +30,7 @@ class CtcGenerator:
         with_scores: compute log-probabilities (a log-sum-exp over the vocabulary); without, scores are 0.
         beam: search among the prefixes of all alignments; None decodes greedily.
         cuda_graphs: record the pass of each shape and replay it (CUDA alone).
+        blank_penalty: taken from the blank's score before the softmax, in nats.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class CtcGenerator:
         with_scores: bool = True,
         beam: BeamOptions | None = None,
         cuda_graphs: bool = False,
+        blank_penalty: float = 0.0,
     ) -> None:
         self.eos, self.pad = dictionary.eos(), dictionary.pad()
         self.symbols_to_strip_from_output = {dictionary.eos(), dictionary.pad(), dictionary.bos()}
         self.with_scores = with_scores
         self.beam = beam
         self.cuda_graphs = cuda_graphs
+        self.blank_penalty = blank_penalty
         self._captured: tuple[list[Any], BucketedPass] | None = None
 
     def generate(
@@ -89,9 +92,13 @@ class CtcGenerator:
         """Whether values decide about shapes: not on a GPU, which would have to finish first, nor in a graph."""
         return tokens.device.type == "cpu" and not self.cuda_graphs
 
+    def _read(self, models: list[Any], tokens: Tensor, lengths: Tensor) -> "_Read":
+        may_wait = self._may_wait(tokens)
+        return _Read.of(models, tokens, lengths, may_wait=may_wait, blank_penalty=self.blank_penalty)
+
     def _greedy_pass(self, models: list[Any], tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens with ``</s>``, their number; with scores, theirs and the mean over the positions: joined."""
-        read = _Read.of(models, tokens, lengths, may_wait=self._may_wait(tokens))
+        read = self._read(models, tokens, lengths)
         labels, scores = map(
             read.in_rows,
             best_labels(read.states, read.projections, symbols=read.symbols, with_scores=self.with_scores),
@@ -108,7 +115,7 @@ class CtcGenerator:
     def _top_pass(self, models: list[Any], tokens: Tensor, lengths: Tensor) -> Tensor:
         """The most probable labels of each position and the blank's log-probability: joined."""
         assert self.beam is not None
-        read = _Read.of(models, tokens, lengths, may_wait=self._may_wait(tokens))
+        read = self._read(models, tokens, lengths)
         top = top_labels(
             read.states, read.projections, symbols=read.symbols, count=self.beam.candidates, blank=models[0].blank
         )
@@ -173,7 +180,7 @@ class _Read:
     used: Tensor | None  # [N] numbers of the rows among B * T, None for all
 
     @classmethod
-    def of(cls, models: list[Any], tokens: Tensor, lengths: Tensor, *, may_wait: bool) -> "_Read":
+    def of(cls, models: list[Any], tokens: Tensor, lengths: Tensor, *, may_wait: bool, blank_penalty: float) -> "_Read":
         width = None if may_wait else models[0].width_for(tokens.size(1))
         outputs = [model(tokens, lengths, width=width) for model in models]
         lengths, positions = outputs[0].lengths, outputs[0].hidden.size(1)
@@ -182,7 +189,7 @@ class _Read:
         if may_wait:
             used = (torch.arange(positions, device=lengths.device) < lengths[:, None]).flatten().nonzero().squeeze(1)
             states = [own[used] for own in states]
-        projections = [model.project for model in models]
+        projections = [with_blank_penalty(model.project, blank=model.blank, penalty=blank_penalty) for model in models]
         return cls(states, projections, models[0].masked_lm.weight.size(0), lengths, positions, used)
 
     def in_rows(self, found: Tensor) -> Tensor:

@@ -59,6 +59,13 @@ class DecodingConfig(FairseqDataclass):
     ctc_token_bonus: float = field(
         default=0.0, metadata={"help": "with --ctc-beam: added to a translation's rank for each token, in nats"}
     )
+    ctc_blank_penalty: float = field(
+        default=0.0,
+        metadata={
+            "help": "taken from the blank's score before the softmax, in nats: above 0 for a model that leaves words "
+            "out, as one that is trained little does; greedily or with --ctc-beam. Choose it on the validation set"
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class DecodingOptions:
     lm: str | None = None
     lm_weight: float = 0.0
     token_bonus: float = 0.0
+    blank_penalty: float = 0.0
 
     @classmethod
     def from_options(cls, task: DecodingConfig, generation: Any, *, bf16: bool) -> "DecodingOptions":
@@ -91,6 +99,7 @@ class DecodingOptions:
             lm=task.lm,
             lm_weight=float(getattr(generation, "lm_weight", 0.0) or 0.0),
             token_bonus=task.ctc_token_bonus,
+            blank_penalty=task.ctc_blank_penalty,
         )
 
     @property
@@ -108,6 +117,8 @@ class DecodingOptions:
             yield "--cuda-graphs needs a CUDA GPU; leave it out, or run without --cpu on a machine that has one"
         if self.cuda_graphs and self.compile:
             yield "--cuda-graphs and --compile-decoder exclude each other; leave one out"
+        if not math.isfinite(self.blank_penalty):
+            yield f"--ctc-blank-penalty {self.blank_penalty}: expected a finite number"
         yield from self._beam_problems()
 
     def _beam_problems(self) -> Iterable[str]:

@@ -13,6 +13,24 @@ from torch import Tensor
 Projection = Callable[[Tensor], Tensor]
 """``[n, D]`` states before the vocabulary projection → ``[n, V]`` scores before the softmax."""
 
+
+def with_blank_penalty(project: Projection, *, blank: int, penalty: float) -> Projection:
+    """The projection with the blank's score lowered by ``penalty``, as if the model had thought so.
+
+    A CTC model that is sure of too little leaves tokens out; a penalty above 0 makes it emit more of them, one below 0
+    fewer. 0 gives the projection itself.
+    """
+    if penalty == 0:
+        return project
+
+    def lowered(states: Tensor) -> Tensor:
+        scores = project(states)
+        scores[:, blank] -= penalty
+        return scores
+
+    return lowered
+
+
 # A block has at least this many rows, because each block reads the whole projection from memory.
 _LEAST_ROWS = 64
 _BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}

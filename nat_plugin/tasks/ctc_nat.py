@@ -255,7 +255,13 @@ class CtcNatTask(TranslationTask):
         check_ensemble(models)
         beam = options.beam_options(self.tgt_dict.symbols)
         prepare_models(models, precision=options.wanted_precision, compile=options.compile)
-        return CtcGenerator(self.tgt_dict, with_scores=options.with_scores, beam=beam, cuda_graphs=options.cuda_graphs)
+        return CtcGenerator(
+            self.tgt_dict,
+            with_scores=options.with_scores,
+            beam=beam,
+            cuda_graphs=options.cuda_graphs,
+            blank_penalty=options.blank_penalty,
+        )
 
     def _inference_with_bleu(self, generator: CtcGenerator, sample: dict[str, Any], model: Any) -> Any:
         if self.cfg.pmlm_tokenizer is None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nat_plugin.decoding.beam_search import BeamOptions
 from nat_plugin.decoding.ctc_generator import CtcGenerator
 from plugin_common.errors import UserError
 
@@ -133,6 +134,25 @@ def test_scores_can_be_changed_in_place_and_the_model_is_not_trained_on(new_mode
     hypothesis["positional_scores"].div_(math.log(2))
     assert not model.training
     assert not hypothesis["positional_scores"].requires_grad
+
+
+@pytest.mark.parametrize("beam", [None, BeamOptions(beam=3)])
+def test_without_any_blank_each_position_emits_a_label(new_model: NewModel, beam: BeamOptions | None) -> None:
+    model, task = new_model()
+    lively(model)
+    dictionary, inputs = task.target_dictionary, net_input(5, 3, 1)
+    words = {
+        penalty: [
+            len(found[0]["tokens"])
+            for found in CtcGenerator(dictionary, beam=beam, blank_penalty=penalty).generate(
+                [model], {"net_input": inputs}
+            )
+        ]
+        for penalty in (-1e4, 0.0, 1e4)
+    }
+    assert words[-1e4] == [1, 1, 1]  # </s> alone
+    assert all(few <= more for few, more in zip(words[0.0], words[1e4], strict=True))
+    assert min(words[1e4]) > 1
 
 
 def test_special_symbols_are_stripped_from_the_text(new_model: NewModel) -> None:

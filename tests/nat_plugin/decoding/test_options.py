@@ -52,6 +52,7 @@ def test_defaults_have_no_problem() -> None:
         ({"beam": 2, "lm": __file__, "lm_weight": float("inf")}, "--lm-weight inf: expected a number of 0 or more"),
         ({"beam": 2, "token_bonus": float("nan")}, "--ctc-token-bonus nan: expected a finite number"),
         ({"token_bonus": float("inf")}, "--ctc-token-bonus inf: expected a finite number"),
+        ({"blank_penalty": float("nan")}, "--ctc-blank-penalty nan: expected a finite number"),
         ({"beam": 2, "lm": "no/lm", "lm_weight": 1.0}, "--lm no/lm: no such file; make one with `nat ngram-lm`"),
         ({"lm": __file__, "lm_weight": 1.0}, "--lm has no effect without a beam; give one, e.g. --ctc-beam 5"),
         ({"token_bonus": 1.0}, "--ctc-token-bonus has no effect without a beam"),

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from nat_plugin.decoding import vocabulary
-from nat_plugin.decoding.vocabulary import best_labels, rows_of_a_block, top_labels
+from nat_plugin.decoding.vocabulary import best_labels, rows_of_a_block, top_labels, with_blank_penalty
 
 D, V, BLANK = 6, 37, 5
 
@@ -52,6 +52,20 @@ def test_the_top_labels_are_the_dense_ones(block_rows: int, models: int, dtype: 
     expected = dense.topk(min(count, V))
     torch.testing.assert_close(log_probs, expected.values, rtol=0, atol=1e-5)
     torch.testing.assert_close(dense.gather(1, labels), expected.values, rtol=0, atol=1e-5)
+    torch.testing.assert_close(blanks, dense[:, BLANK], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [-2.0, 0.0, 1.5, 50.0])
+def test_a_penalty_is_another_bias_of_the_blank(block_rows: int, penalty: float) -> None:
+    states, (project,), _ = case(10, 1)
+    lowered = with_blank_penalty(project, blank=BLANK, penalty=penalty)
+    bias = torch.zeros(V)
+    bias[BLANK] = penalty
+    dense = (project(states[0]) - bias).log_softmax(-1)
+    labels, log_probs = best_labels(states, [lowered], symbols=V, with_scores=True)
+    assert labels.tolist() == dense.argmax(-1).tolist()
+    torch.testing.assert_close(log_probs, dense.amax(-1), rtol=0, atol=1e-5)
+    _, _, blanks = top_labels(states, [lowered], symbols=V, count=3, blank=BLANK)
     torch.testing.assert_close(blanks, dense[:, BLANK], rtol=0, atol=1e-5)
 
 
