@@ -16,7 +16,6 @@ BLANK_PENALTY = 1.0
 NGRAMS = 4
 EVALUATION_TOKENS = 8000
 SHARDS = 4
-ALIGNED_LINE = 6  # of the test set
 PAIRS = {"de-en": "en-de", "en-de": "en-de", "ro-en": "en-ro", "en-ro": "en-ro"}
 
 
@@ -292,14 +291,10 @@ def alignment_figure(setting: Setting, training: Expected) -> Path:
     return setting.work / "results/figures" / f"alignment-{training.row}.png"
 
 
-def align_plot(setting: Setting, training: Expected) -> Command:
-    """How the model lays out a sentence of the test set."""
-    words = (
-        "nat", "align-plot", str(setting.work / training.folder / "model.pt"), "--data",
-        str(binary(setting, training.direction)), *_languages(training.direction), "--user-dir", str(PLUGIN),
-        "--subset", "test", "--line", str(ALIGNED_LINE), "--output", str(alignment_figure(setting, training)),
-    )  # fmt: skip
-    return Command(words)
+def align_plot(setting: Setting, training: Expected, like: Expected) -> Command:
+    """How the model lays out a sentence of the test set that the other one translates well."""
+    words = ("python", str(HERE / "alignment.py"), "--work", str(setting.work), "--run", training.folder)
+    return Command((*words, "--like", like.folder, "--output", str(alignment_figure(setting, training))))
 
 
 def export(setting: Setting, training: Expected, about: Path) -> tuple[Command, Command]:

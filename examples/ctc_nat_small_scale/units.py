@@ -177,8 +177,9 @@ def _alignment(setting: Setting) -> Unit:
     binary = setting.work / "data/bin" / PAIRS[shown[0].direction]
     stages = tuple(
         Stage(
-            f"alignment-{one.row}", f"the alignment of {one.row}", _one(commands.align_plot(setting, one)),
-            (commands.alignment_figure(setting, one),), (setting.work / one.folder / "model.pt", binary),
+            f"alignment-{one.row}", f"the alignment of {one.row}", _one(commands.align_plot(setting, one, shown[0])),
+            (commands.alignment_figure(setting, one),),
+            (setting.work / one.folder / "model.pt", setting.work / shown[0].folder / "greedy", binary),
         )
         for one in shown
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.ctc_nat_small_scale import corpora, run, schedule, score, units
+from examples.ctc_nat_small_scale import alignment, corpora, run, schedule, score, units
 from examples.ctc_nat_small_scale.commands import Setting
 from examples.ctc_nat_small_scale.grid import BASELINE, ROWS, expected
 from examples.ctc_nat_small_scale.options import keep_setting, request
@@ -260,6 +260,15 @@ def test_the_cost_of_a_training_is_that_of_all_its_epochs_with_what_was_resumed(
     log.write_text("nothing")
     with pytest.raises(UserError, match="no number of updates"):
         score.training_cost(log)
+
+
+def test_the_line_for_the_figure_grows_and_is_translated_best():
+    sources = ["a b c", "Spalten nummer", "Name", "x", "Datei"]
+    targets = ["d e f", "num ber of a col umn", "a name", "y z w v", " ".join("w" * 30)]
+    references = ["def", "number of a column", "a name", "yzwv", "w" * 30]
+    assert alignment.telling_line(sources, targets, references, references) == 2
+    assert alignment.telling_line(sources, targets, ["def", "number", "a name", "y", "w" * 30], references) == 3
+    assert alignment.telling_line(sources[:1], targets[:1], [""], references[:1]) == 1
 
 
 # ---- all of it -------------------------------------------------------------------------------------------------------
