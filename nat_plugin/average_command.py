@@ -25,6 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     choice.add_argument(
         "--last", type=_positive, metavar="N", help="the N latest, saved by epoch or update, in SAVE_DIR"
     )
+    parser.add_argument(
+        "--allow-fewer", action="store_true", help="where SAVE_DIR holds fewer than N, average what there is"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="checkpoint to write")
     parser.add_argument("--metric", help="for --best: the validation metric (default: the one in the checkpoints)")
     direction = parser.add_mutually_exclusive_group()
@@ -71,6 +74,8 @@ def _refuse_wrong_use(args: argparse.Namespace) -> None:
         args.wrong_use("--best and --last need SAVE_DIR, the folder that fairseq-train --save-dir wrote")
     if args.best is None and (args.metric or args.maximize or args.minimize):
         args.wrong_use("--metric, --maximize and --minimize go with --best")
+    if args.inputs and args.allow_fewer:
+        args.wrong_use("--allow-fewer goes with --best or --last")
 
 
 def _chosen(args: argparse.Namespace) -> list[str]:
@@ -79,10 +84,12 @@ def _chosen(args: argparse.Namespace) -> list[str]:
 
     if args.best is not None:
         maximize = True if args.maximize else False if args.minimize else None
-        found = best_checkpoints(args.save_dir, args.best, metric=args.metric, maximize=maximize)
+        found = best_checkpoints(
+            args.save_dir, args.best, metric=args.metric, maximize=maximize, allow_fewer=args.allow_fewer
+        )
         paths = [str(info.path) for info in found]
     elif args.last is not None:
-        paths = [str(info.path) for info in last_checkpoints(args.save_dir, args.last)]
+        paths = [str(info.path) for info in last_checkpoints(args.save_dir, args.last, allow_fewer=args.allow_fewer)]
     else:
         paths = args.inputs
     resolved = [Path(path).resolve() for path in paths]

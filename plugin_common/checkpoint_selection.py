@@ -17,7 +17,12 @@ _BEST = re.compile(r"checkpoint_best\.pt")
 
 
 def best_checkpoints(
-    folder: str | Path, count: int, *, metric: str | None = None, maximize: bool | None = None
+    folder: str | Path,
+    count: int,
+    *,
+    metric: str | None = None,
+    maximize: bool | None = None,
+    allow_fewer: bool = False,
 ) -> list[CheckpointInfo]:
     """The ``count`` checkpoints with the best validation results, best first; of equal ones the later.
 
@@ -27,6 +32,7 @@ def best_checkpoints(
     Args:
         metric: needed only where the folder's checkpoints were validated by different metrics.
         maximize: whether more is better; by default as the training was told.
+        allow_fewer: take what there is where there are fewer than ``count``, but one at least.
 
     Raises:
         UserError: fewer than ``count`` such checkpoints, different metrics, or a file that cannot be read.
@@ -47,17 +53,18 @@ def best_checkpoints(
         )
     sign = -1 if True in directions else 1
     fitting.sort(key=lambda pair: (sign * pair[1], -pair[0].updates))
-    return _enough(folder, [info for info, _ in fitting], count, "--best", "validated checkpoints")
+    infos = [info for info, _ in fitting]
+    return _enough(folder, infos, count, "--best", "validated checkpoints", allow_fewer)
 
 
-def last_checkpoints(folder: str | Path, count: int) -> list[CheckpointInfo]:
+def last_checkpoints(folder: str | Path, count: int, *, allow_fewer: bool = False) -> list[CheckpointInfo]:
     """The ``count`` most trained of the checkpoints saved by epoch or by update, latest first.
 
     Raises:
         UserError: fewer than ``count`` of them, or a file that cannot be read.
     """
     infos = sorted(_read(folder, (_EPOCH, _UPDATES, _LAST)), key=lambda info: -info.updates)
-    return _enough(folder, infos, count, "--last", "checkpoints saved by epoch or update")
+    return _enough(folder, infos, count, "--last", "checkpoints saved by epoch or update", allow_fewer)
 
 
 def _read(folder: str | Path, patterns: Sequence[re.Pattern[str]]) -> list[CheckpointInfo]:
@@ -78,11 +85,13 @@ def _read(folder: str | Path, patterns: Sequence[re.Pattern[str]]) -> list[Check
 
 
 def _enough(
-    folder: str | Path, infos: list[CheckpointInfo], count: int, option: str, kind: str
+    folder: str | Path, infos: list[CheckpointInfo], count: int, option: str, kind: str, allow_fewer: bool
 ) -> list[CheckpointInfo]:
-    if len(infos) < count:
+    if len(infos) < (1 if allow_fewer else count):
         remedy = (
-            f"give {option} {len(infos)}" if infos else "expected checkpointN.pt, checkpoint.best_METRIC_VALUE.pt, …"
+            f"give {option} {len(infos)} or --allow-fewer"
+            if infos
+            else "expected checkpointN.pt, checkpoint.best_METRIC_VALUE.pt, …"
         )
         raise UserError(f"{folder}: {option} {count} asked, but it holds {len(infos)} different {kind}; {remedy}")
     return infos[:count]

@@ -235,7 +235,8 @@ def _baseline_model(setting: Setting) -> tuple[str, ...]:
 def average(setting: Setting, checkpoints: Path, output: Path) -> Command:
     """``nat average`` of the best checkpoints by the training's own measure."""
     best = str(setting.size.training.best)
-    return Command(("nat", "average", str(checkpoints), "--best", best, "--output", str(output)))
+    words = ("nat", "average", str(checkpoints), "--best", best, "--output", str(output))
+    return Command(words, ("--allow-fewer",))  # of equal validation results (BLEU 0 at first) fairseq keeps fewer
 
 
 def translate(setting: Setting, training: Expected, evaluation: str) -> Command:

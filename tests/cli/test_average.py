@@ -146,6 +146,7 @@ def test_a_checkpoint_with_code_is_refused(tmp_path, capsys):
         (["run", "--inputs", "a"], "give either --inputs or SAVE_DIR (run), not both"),
         (["run", "--last", "2", "--metric", "bleu"], "--metric, --maximize and --minimize go with --best"),
         (["run", "--best", "0"], "0: expected at least 1"),
+        (["--inputs", "a", "--allow-fewer"], "--allow-fewer goes with --best or --last"),
     ],
 )
 def test_wrong_use_ends_with_status_2(capsys, options, message):

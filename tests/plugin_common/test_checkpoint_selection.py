@@ -68,14 +68,16 @@ def test_of_equal_values_the_later_and_no_nan(tmp_path):
 
 def test_too_few(run, tmp_path):
     with pytest.raises(
-        UserError, match=r"--best 6 asked, but it holds 5 different validated checkpoints; give --best 5$"
+        UserError, match=r"--best 6 asked, but it holds 5 different validated checkpoints; give --best 5 or --allow-few"
     ):
         best_checkpoints(run, 6)
-    with pytest.raises(UserError, match=r"--last 4 asked, but it holds 3 different checkpoints .*; give --last 3$"):
+    with pytest.raises(UserError, match=r"--last 4 asked, but it holds 3 different checkpoints .*; give --last 3 or"):
         last_checkpoints(run, 4)
+    assert len(best_checkpoints(run, 6, allow_fewer=True)) == 5
+    assert len(last_checkpoints(run, 4, allow_fewer=True)) == 3
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"--best 1 asked, but it holds 0 .*; expected checkpointN\.pt"):
-        best_checkpoints(tmp_path / "empty", 1)
+        best_checkpoints(tmp_path / "empty", 1, allow_fewer=True)
     with pytest.raises(UserError, match=r"none: no such folder; expected the --save-dir of fairseq-train"):
         last_checkpoints(tmp_path / "none", 1)
 
