@@ -88,10 +88,8 @@ def _enough(
     folder: str | Path, infos: list[CheckpointInfo], count: int, option: str, kind: str, allow_fewer: bool
 ) -> list[CheckpointInfo]:
     if len(infos) < (1 if allow_fewer else count):
-        remedy = (
-            f"give {option} {len(infos)} or --allow-fewer"
-            if infos
-            else "expected checkpointN.pt, checkpoint.best_METRIC_VALUE.pt, …"
-        )
+        remedy = "expected checkpointN.pt, checkpoint.best_METRIC_VALUE.pt, …"
+        if infos:
+            remedy = f"give {option} {len(infos)} or --allow-fewer"
         raise UserError(f"{folder}: {option} {count} asked, but it holds {len(infos)} different {kind}; {remedy}")
     return infos[:count]
