@@ -255,12 +255,14 @@ def is_made(setting: Setting, unit: Unit, every: Mapping[str, Unit]) -> bool:
 
 def drop_outdated(setting: Setting, unit: Unit) -> None:
     """Delete the scores of a unit that is about to be made anew, lest they be taken for those of the new model."""
-    space, anew = workspace(setting, unit), False
+    space, model_is_new = workspace(setting, unit), False
     for stage in unit.stages:
-        anew = anew or space.decide(stage).action != "skip"
-        for path in stage.outputs if anew else ():
-            if path.name == "scores.json":
+        scores = [path for path in stage.outputs if path.name == "scores.json"]
+        outdated = space.decide(stage).action != "skip"
+        if outdated or model_is_new:
+            for path in scores:
                 path.unlink(missing_ok=True)
+        model_is_new = model_is_new or (outdated and not scores)
 
 
 def mark_made(setting: Setting, unit: Unit, every: Mapping[str, Unit]) -> None:
