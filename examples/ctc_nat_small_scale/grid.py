@@ -45,7 +45,7 @@ ROWS = {
     for row in (
         Row("random", "random init, MASK insertion", pretrained=False, claim=True),
         _PMLM,
-        replace(_PMLM, name="distill", title="+ embedding distillation", distillation=True),
+        replace(_PMLM, name="distill", title="PMLM init, MASK insertion, embedding distillation", distillation=True),
         Row("duplication", "PMLM init, token duplication", upsampler="token_duplication", claim=True),
         Row("kd", "PMLM init, distilled data", distilled_data=True),
         Row("glancing", "PMLM init, glancing", glancing=(0.5, 0.3)),
