@@ -320,7 +320,7 @@ def speed(setting: Setting, ours: Expected, theirs: Expected) -> tuple[Command, 
     tell = ("python", str(HERE / "speed_spec.py"), "--work", str(setting.work), *names)
     models, report = str(results / "models.json"), str(results / "speed.json")
     words = (
-        "python", str(ROOT / "scripts/benchmarks/decoding.py"), "--sizes", "try", "--batches", "1", "--sets", "even",
-        "--repeats", "1", "--device", "cuda" if setting.gpu else "cpu", "--trained", models, "--json", report,
+        "python", str(ROOT / "scripts/benchmarks/decoding.py"), "--quick", "--sizes", "try", "--batches", "1",
+        "--repeats", "2", "--device", "cuda" if setting.gpu else "cpu", "--trained", models, "--json", report,
     )  # fmt: skip
     return Command((*tell, "--output", models)), Command(words)

@@ -82,7 +82,9 @@ def read_text(spec: Spec) -> tuple[list[tuple[int, ...]], list[str], Any]:
     from fairseq.data import Dictionary, data_utils
 
     words = Dictionary.load(str(Path(spec.data) / f"dict.{spec.target_lang}.txt"))
-    prefix = Path(spec.data) / f"{spec.subset}.{spec.source_lang}-{spec.target_lang}.{spec.source_lang}"
+    pairs = (f"{spec.source_lang}-{spec.target_lang}", f"{spec.target_lang}-{spec.source_lang}")  # either serves both
+    prefixes = [Path(spec.data) / f"{spec.subset}.{pair}.{spec.source_lang}" for pair in pairs]
+    prefix = next((path for path in prefixes if Path(f"{path}.idx").exists()), prefixes[0])
     dataset = data_utils.load_indexed_dataset(str(prefix), words)
     if dataset is None:
         raise UserError(f"--trained: {prefix}.idx: no such file; fairseq-preprocess makes it, or check subset")
