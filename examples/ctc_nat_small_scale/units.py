@@ -18,6 +18,7 @@ from plugin_common.stages import Command, Stage, Workspace
 from scripts.nat.training import validation_line
 
 MARKER = "made.sha256"
+LOSABLE = ("checkpoints", "model.pt", "shards")  # and n-gram models: made again when something reads them
 GROUPS = ("data", "pmlm", "baseline", "grid", "results")
 
 
@@ -242,10 +243,7 @@ def is_made(setting: Setting, unit: Unit, every: Mapping[str, Unit]) -> bool:
     """
     marker = setting.work / unit.name / MARKER
     results = [
-        path
-        for stage in unit.stages
-        for path in stage.outputs
-        if path.name not in ("checkpoints", "model.pt", "shards")
+        path for stage in unit.stages for path in stage.outputs if path.name not in LOSABLE and path.suffix != ".npz"
     ]
     if marker.exists() and marker.read_text().strip() == identity(setting, unit, every):
         return all(path.exists() for path in results)
