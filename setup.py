@@ -9,13 +9,17 @@ HERE = Path(__file__).parent
 setup(
     name="fairseq-onepass",
     version="0.1.0",
-    description="One-pass (CTC) translation from pretrained masked language models, as a fairseq plugin",
+    description="One-pass (CTC) translation and completion fine-tuning, as fairseq plugins",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11,<3.13",
-    packages=find_packages(include=["plugin_common*", "nat_plugin*"]),
-    package_data={"plugin_common": ["py.typed"], "nat_plugin": ["py.typed"]},
+    packages=find_packages(include=["plugin_common*", "nat_plugin*", "nid_plugin*"]),
+    package_data={
+        "plugin_common": ["py.typed"],
+        "nat_plugin": ["py.typed"],
+        "nid_plugin": ["py.typed", "completion/prices.toml"],
+    },
     # What the packages import; requirements.lock pins the exact versions that are tested.
     install_requires=[
         "httpx2>=2",
@@ -52,5 +56,5 @@ setup(
             "ruff>=0.8",
         ],
     },
-    entry_points={"console_scripts": ["nat = nat_plugin.cli:main"]},
+    entry_points={"console_scripts": ["nat = nat_plugin.cli:main", "nid = nid_plugin.cli:main"]},
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nat_plugin import cli
+from plugin_common import command_line
 from tests.commands import Runner
 
 WITHOUT = """
@@ -47,7 +48,7 @@ def test_ctrl_c_while_the_command_is_imported(
     def interrupted(name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "import_module", interrupted)
+    monkeypatch.setattr(command_line, "import_module", interrupted)
     assert cli.main(["translate", "folder"]) == 130
     assert capsys.readouterr().err == "nat translate: interrupted\n"
     assert cli.main([]) == 130

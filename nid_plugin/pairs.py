@@ -1,0 +1,89 @@
+"""Pairs of prompt and completion: what fine-tuning reads, one JSON object a line."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from plugin_common.atomic_file import atomic_output
+from plugin_common.errors import UserError
+from plugin_common.json_lines import read_json_lines
+
+HALF_OF_DOCUMENT = "document"
+"""Teacher and finish reason of a pair whose completion is the document's own second half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt and its completion.
+
+    Attributes:
+        id: 32 hexadecimal digits, of the request that gave the completion.
+        prompt: the document's first half as it stands.
+        completion: what the teacher wrote; never empty.
+        source: where the document came from.
+        teacher: name of the model, or ``document`` for the document's own second half.
+        finish_reason: why the teacher stopped: ``stop``, ``length``, …; ``document`` for the second half.
+        usage: tokens that the endpoint counted, ``prompt_tokens`` and ``completion_tokens``.
+    """
+
+    id: str
+    prompt: str
+    completion: str
+    source: str
+    teacher: str
+    finish_reason: str
+    usage: dict[str, int] = field(default_factory=dict)
+
+
+def read_pairs(path: str) -> Iterator[Pair]:
+    """The pairs of a file (``.gz`` and ``.zst`` too), in order; memory for one line.
+
+    Only ``prompt`` and ``completion`` must be there, so that pairs of other makers can be read; further fields are
+    passed over.
+
+    Raises:
+        UserError: the file cannot be read, or a line is no pair (names file, line and field).
+    """
+    for number, record in read_json_lines(path):
+        yield _pair(record, f"{path}, line {number}", number)
+
+
+def _pair(record: dict[str, Any], where: str, number: int) -> Pair:
+    for name in ("prompt", "completion"):
+        if not isinstance(record.get(name), str):
+            found = type(record[name]).__name__ if name in record else f"only {', '.join(sorted(record)) or 'no field'}"
+            raise UserError(f'{where}: a pair needs a text "{name}", found {found}; is this a file of pairs?')
+        if not record[name].strip():
+            raise UserError(f'{where}: "{name}" is empty; remove the line')
+    texts = {"id": str(number), "source": where, "teacher": "", "finish_reason": ""}
+    for name, default in texts.items():
+        value = record.get(name, default)
+        if not isinstance(value, str):
+            raise UserError(f'{where}: "{name}" must be a text, found {type(value).__name__}')
+        texts[name] = value
+    usage = record.get("usage") or {}
+    if not isinstance(usage, dict):
+        raise UserError(f'{where}: "usage" must be an object, found {type(usage).__name__}')
+    return Pair(prompt=record["prompt"], completion=record["completion"], usage=usage, **texts)
+
+
+def write_pairs(path: str, pairs: Iterable[Pair]) -> int:
+    """Write the pairs, one line each; the file appears only when it is complete. Returns how many there are.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    count = 0
+    with atomic_output(path) as stream:
+        for count, pair in enumerate(pairs, start=1):  # noqa: B007 (the count is the result)
+            stream.write(pair_line(pair))
+    return count
+
+
+def pair_line(pair: Pair) -> bytes:
+    """The line of a pair, with its newline."""
+    return json.dumps(asdict(pair), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+FIELDS = tuple(field.name for field in fields(Pair))
