@@ -38,7 +38,7 @@ class Program:
         """The command line: of one sub-command alone, or of all where ``command`` is not the name of one."""
         parser = argparse.ArgumentParser(prog=self.name, description=self.description)
         commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-        for name in [command] if command in self.commands else self.commands:
+        for name in [command] if command is not None and command in self.commands else self.commands:
             module = import_module(self.commands[name])
             sub = commands.add_parser(
                 name,
@@ -69,7 +69,9 @@ class Program:
             return _failed(name, f"the package {package} is not installed; {hint}")
         except MemoryError as error:
             return _failed(name, f"not enough memory ({error})")
-        except OSError as error:  # a full disk, a folder without permission: commands catch what they can say more about
+        except (
+            OSError
+        ) as error:  # a full disk, a folder without permission: commands catch what they can say more about
             where = f"{error.filename}: " if error.filename else ""
             return _failed(name, f"{where}{error.strerror or error}")
         except KeyboardInterrupt:

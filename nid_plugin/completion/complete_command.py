@@ -1,0 +1,202 @@
+"""``nid complete``: let a teacher LLM complete the first halves of documents."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nid_plugin.documents.options import add_document_options
+from plugin_common.errors import UserError, raise_all
+
+SUMMARY = "Let a teacher LLM complete the first halves of documents; each request is paid once, whatever happens."
+EXAMPLE = (
+    "nid complete openwebtext/ --sample 80000 --seed 1 --model gpt-4-turbo --max-tokens 1024 \\\n"
+    "      --ledger ledger --pairs pairs.jsonl --max-cost 2000 --dry-run"
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    from nid_plugin.completion.options import add_teacher_options
+
+    what = parser.add_argument_group("what to do")
+    what.add_argument("--model", metavar="NAME", help="the teacher, as the endpoint names it")
+    what.add_argument(
+        "--ledger", required=True, metavar="FOLDER", help="keeps every answer; a run started again goes on from it"
+    )
+    what.add_argument("--pairs", metavar="FILE", help="where the pairs go (default: pairs.jsonl in the ledger)")
+    what.add_argument("--halves", metavar="FILE", help="halves that `nid halve` wrote, instead of documents")
+    what.add_argument(
+        "--new-selection",
+        action="store_true",
+        help="go on with other documents than the ledger was made for; answers that are there are kept",
+    )
+    what.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read the documents, tell the number of requests, tokens and cost, show the first request; send nothing",
+    )
+    what.add_argument(
+        "--status",
+        action="store_true",
+        help="tell what is done, failed, left and spent (a run may be going on), and do nothing",
+    )
+    what.add_argument(
+        "--retry-failed", action="store_true", help="ask again what the endpoint refused for good (HTTP 400)"
+    )
+    what.add_argument(
+        "--batch", action="store_true", help="through the Batch API of OpenAI: half the price, within 24 hours"
+    )
+    what.add_argument(
+        "--instruction",
+        default="",
+        metavar="TEXT",
+        help="put before each first half as it stands (default: nothing, the paper's way)",
+    )
+    what.add_argument(
+        "--continue-length",
+        type=int,
+        default=0,
+        metavar="N",
+        help="continue an answer that --max-tokens cut with up to N further requests, each with the first half "
+        "and the answer so far (default: %(default)s)",
+    )
+    what.add_argument(
+        "--tokenizer", metavar="FOLDER", help="counts the tokens of the estimate (default: 4 bytes are a token)"
+    )
+    add_document_options(parser, required=False)
+    add_teacher_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the options say."""
+    from nid_plugin.completion.ledger import open_ledger
+    from nid_plugin.completion.options import teacher_settings
+    from nid_plugin.completion.selection import select
+
+    if args.status:
+        _status(args)
+        return
+    raise_all(_missing(args))
+    teacher = teacher_settings(args, args.model, needs_key=not args.dry_run)
+    chosen, read, report = _documents(args)
+    settings = {"request": teacher.request.as_dict()}
+    folder = Path(args.ledger)
+    with open_ledger(args.ledger, settings, reserve_bytes=_reserve(teacher, args)) as ledger:
+        for note in ledger.notes:
+            _tell(note)
+        selection = select(folder, chosen, read, report, anew=args.new_selection)
+        for line in selection.report:
+            _tell(line)
+        if args.dry_run:
+            _estimate(args, teacher, selection, ledger)
+            return
+        _complete(args, teacher, selection, ledger)
+
+
+def _missing(args: argparse.Namespace) -> Iterator[str]:
+    if not args.model:
+        yield "--model NAME is missing: the teacher, as the endpoint names it"
+    if bool(args.inputs) == bool(args.halves):
+        yield "give documents (INPUT …) or --halves FILE, one of the two"
+
+
+def _documents(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Iterator[Any]], Callable[[], list[str]]]:
+    """How the documents are chosen, what reads their halves, what reports on that."""
+    from nid_plugin.halving import read_halves
+
+    if args.halves:
+        path = Path(args.halves)
+        if not path.is_file():
+            raise UserError(f"--halves {args.halves}: no such file; `nid halve … --out {args.halves}` writes it")
+        return {"halves": _digest(path)}, lambda: read_halves(args.halves), list
+    from nid_plugin.documents.options import document_settings
+    from nid_plugin.halving import DocumentCounts, halves
+
+    settings, counts = document_settings(args), DocumentCounts()
+    return settings.as_dict(), lambda: halves(settings, counts), counts.lines
+
+
+def _digest(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _reserve(teacher: Any, args: argparse.Namespace) -> int:
+    from nid_plugin.completion.asking import reserve_bytes
+
+    return 0 if args.dry_run else reserve_bytes(teacher.request, teacher.connection)
+
+
+def _complete(args: argparse.Namespace, teacher: Any, selection: Any, ledger: Any) -> None:
+    from nid_plugin.completion.running import ask_with_progress, raise_if_stopped
+    from nid_plugin.completion.status import pairs_of, requests_of, status_lines
+    from nid_plugin.pairs import write_pairs
+
+    skipped = {"done", "empty", "refused"} | (set() if args.retry_failed else {"failed for good"})
+
+    def pending() -> Iterator[Any]:
+        for request, _ in requests_of(selection, teacher.request):
+            if ledger.state(request.id) not in skipped:
+                yield request
+
+    total = sum(1 for _ in pending())
+    _tell(f"{selection.size.documents:,} documents; {selection.size.documents - total:,} need no request any more")
+    if args.batch:
+        from nid_plugin.completion.batch import complete_in_batches
+
+        outcome = complete_in_batches(pending, teacher, ledger, total=total)
+    else:
+        outcome = ask_with_progress(pending(), teacher, ledger, total=total, description="completing")
+    path = args.pairs or str(Path(args.ledger) / "pairs.jsonl")
+    written = write_pairs(path, pairs_of(selection, teacher.request, ledger))
+    for line in status_lines(args.ledger):
+        _tell(line)
+    _tell(f"{written:,} pairs written to {path}")
+    raise_if_stopped(outcome, sum(1 for _ in pending()))
+
+
+def _estimate(args: argparse.Namespace, teacher: Any, selection: Any, ledger: Any) -> None:
+    from nid_plugin.completion.estimate import BYTES_PER_TOKEN, estimate, tokens_of_bytes
+    from nid_plugin.completion.settings import request_body
+    from nid_plugin.completion.status import requests_of
+
+    count = _token_counter(args.tokenizer) if args.tokenizer else tokens_of_bytes
+    overhead = teacher.request.instruction + (teacher.request.system or "")
+    fixed = count(overhead) if overhead else 0
+    left = (
+        (count(half.prompt) + fixed, count(half.second_half))
+        for request, half in requests_of(selection, teacher.request)
+        if request.id not in ledger
+    )
+    how = args.tokenizer or f"no tokenizer named: {BYTES_PER_TOKEN:g} bytes taken as a token"
+    print(f"tokens counted by: {how}")
+    for line in estimate(left, teacher.request).lines(teacher.price, teacher.connection, batch=args.batch):
+        print(line)
+    for request, _ in requests_of(selection, teacher.request):
+        body = json.dumps(request_body(teacher.request, request.text), ensure_ascii=False)
+        print(f"the first request: {body if len(body) <= 1000 else body[:1000] + '…'}")
+        break
+    print("nothing was sent")
+
+
+def _token_counter(name: str) -> Callable[[str], int]:
+    from nid_plugin.halving import load_tokenizer
+
+    tokenizer = load_tokenizer(name)
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _status(args: argparse.Namespace) -> None:
+    from nid_plugin.completion.status import status_lines
+
+    for line in status_lines(args.ledger):
+        print(line)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)

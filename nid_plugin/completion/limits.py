@@ -1,0 +1,34 @@
+"""Requests and tokens a minute."""
+
+from aiolimiter import AsyncLimiter
+
+from nid_plugin.completion.settings import Connection
+
+
+class RateLimits:
+    """Lets requests through so that the endpoint's limits a minute hold.
+
+    A leaky bucket that holds a second's worth; what it holds and what leaks in a minute are together the limit, so that
+    no minute sees more.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._requests = _bucket(connection.requests_per_minute)
+        self._tokens = _bucket(connection.tokens_per_minute)
+
+    async def wait(self, tokens: int) -> None:
+        """Wait until one more request of so many tokens (prompt and longest answer) may be sent."""
+        if self._requests is not None:
+            await self._requests.acquire()
+        while self._tokens is not None and tokens > 0:
+            part = min(float(tokens), self._tokens.max_rate)
+            await self._tokens.acquire(part)
+            tokens -= int(part) or 1
+
+
+def _bucket(per_minute: int | None) -> AsyncLimiter | None:
+    if per_minute is None:
+        return None
+    holds = max(1.0, per_minute / 61)
+    leaks = max(per_minute - holds, per_minute / 2) / 60  # a second
+    return AsyncLimiter(holds, holds / leaks)

@@ -1,0 +1,125 @@
+"""The documents that a ledger works on: their halves, kept in it, so that a run started again need not read them anew.
+
+``halves.jsonl`` holds them, each document once; ``selection.json`` says how they were chosen and is written last.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nid_plugin.completion.changes import differences
+from nid_plugin.halving import Half, read_halves, write_halves
+from plugin_common.atomic_file import atomic_output
+from plugin_common.errors import UserError
+
+
+@dataclass
+class Size:
+    """How much there is.
+
+    Attributes:
+        documents: halves in the selection.
+        repeated: further copies of a document that is there already, left out.
+        prompt_bytes, second_half_bytes: UTF-8, in all.
+    """
+
+    documents: int = 0
+    repeated: int = 0
+    prompt_bytes: int = 0
+    second_half_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The halves of a ledger and what is known of them.
+
+    Attributes:
+        path: of ``halves.jsonl``.
+        settings: how the documents were chosen.
+        size: how much there is.
+        report: lines on what was read and dropped.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    size: Size
+    report: list[str]
+
+    def halves(self) -> Iterator[Half]:
+        """The halves, in order."""
+        return read_halves(str(self.path))
+
+
+def select(
+    folder: Path,
+    settings: dict[str, Any],
+    read: Callable[[], Iterator[Half]],
+    report: Callable[[], list[str]],
+    *,
+    anew: bool = False,
+) -> Selection:
+    """The selection of a ledger; made from the documents where it is not there yet.
+
+    Args:
+        folder: of the ledger.
+        settings: how the documents are chosen, JSON-able.
+        read: gives their halves.
+        report: lines on what was read and dropped; called after that.
+        anew: replace a selection that was made with other settings; results that are there stay.
+
+    Raises:
+        UserError: there is a selection of other settings, no documents are left, or reading failed.
+    """
+    there = read_selection(folder)
+    if there is not None:
+        changed = list(differences(there.settings, settings))
+        if not changed:
+            return there
+        if not anew:
+            listed = "\n".join(f"  - {difference}" for difference in changed)
+            raise UserError(
+                f"{folder}: this ledger was made for other documents:\n{listed}\n"
+                "Give the options as they were, or --new-selection to go on with these documents (answers that are "
+                "there are kept and not paid again), or another --ledger."
+            )
+        (folder / "selection.json").unlink()
+    size = Size()
+    write_halves(str(folder / "halves.jsonl"), _once(read(), size))
+    if not size.documents:
+        raise UserError("\n  ".join(["no document is left to complete:", *report()]))
+    with atomic_output(str(folder / "selection.json")) as stream:
+        record = {"settings": settings, "size": asdict(size), "report": report()}
+        stream.write(json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+    return Selection(folder / "halves.jsonl", settings, size, report())
+
+
+def read_selection(folder: Path) -> Selection | None:
+    """The selection of a ledger, None where none is complete.
+
+    Raises:
+        UserError: its file is damaged.
+    """
+    path = folder / "selection.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return Selection(folder / "halves.jsonl", record["settings"], Size(**record["size"]), record["report"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove it, and the documents are read again") from error
+
+
+def _once(halves: Iterator[Half], size: Size) -> Iterator[Half]:
+    seen: set[int] = set()
+    for half in halves:
+        number = int(half.document, 16)
+        if number in seen:
+            size.repeated += 1
+            continue
+        seen.add(number)
+        size.documents += 1
+        size.prompt_bytes += len(half.prompt.encode("utf-8", "surrogatepass"))
+        size.second_half_bytes += len(half.second_half.encode("utf-8", "surrogatepass"))
+        yield half

@@ -1,0 +1,203 @@
+"""The teacher: one attempt at an OpenAI-compatible endpoint, and what its outcome means."""
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any
+
+import httpx2
+import openai
+
+from nid_plugin.completion.redaction import redactor
+from nid_plugin.completion.settings import Api, Connection
+
+PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
+TRANSIENT_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
+OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as the endpoint gave it; ``usage`` is empty where it does not tell."""
+
+    text: str
+    finish_reason: str
+    usage: dict[str, int]
+    model: str
+    refusal: bool
+
+
+class Again(Exception):
+    """This attempt failed, another may not.
+
+    Attributes:
+        reason: short name for counting.
+        retry_after: seconds that the endpoint asks to wait, None where it does not say.
+        billed: whether it may have cost something all the same.
+    """
+
+    def __init__(self, reason: str, message: str, *, retry_after: float | None = None, billed: bool = False) -> None:
+        super().__init__(message)
+        self.reason, self.retry_after, self.billed = reason, retry_after, billed
+
+
+class Refused(Exception):
+    """The endpoint will not answer this request, whenever it is asked; ``reason`` is a short name for counting."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unusable(Exception):
+    """No request can succeed: a wrong key, an unknown model, no money left. The message is for the user."""
+
+
+class Teacher:
+    """A client of one endpoint. Used as an asynchronous context manager."""
+
+    def __init__(self, connection: Connection, api: Api, model: str) -> None:
+        self._connection = connection
+        self._path = PATHS[api]
+        self._model = model
+        self._redact = redactor(connection.api_key)
+        limits = httpx2.Limits(
+            max_connections=connection.concurrency + 8, max_keepalive_connections=connection.concurrency + 8
+        )
+        timeout = httpx2.Timeout(connection.timeout, connect=min(30.0, connection.timeout))
+        self.client = openai.AsyncOpenAI(
+            api_key=connection.api_key or "none",
+            base_url=connection.base_url,
+            max_retries=0,  # attempts are counted, spaced and paid for by asking.py
+            timeout=timeout,
+            http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
+        )
+        self.address = str(self.client.base_url).rstrip("/")
+
+    async def __aenter__(self) -> "Teacher":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.client.close()
+
+    async def ask(self, body: dict[str, Any]) -> Answer:
+        """Send one request, once.
+
+        Raises:
+            Again, Refused, Unusable: as these say.
+        """
+        try:
+            async with asyncio.timeout(self._connection.timeout):
+                response = await self.client.post(self._path, body=body, cast_to=httpx2.Response)
+        except (TimeoutError, openai.APITimeoutError) as error:
+            raise Again("timeout", f"no answer within {self._connection.timeout:g} seconds", billed=True) from error
+        except openai.APIStatusError as error:
+            raise self._meaning(error) from error
+        except openai.APIConnectionError as error:
+            raise self._broken(error) from error
+        try:
+            return read_answer(json.loads(response.content))
+        except (ValueError, UnicodeDecodeError) as error:
+            raise Again("malformed answer", self._redact(f"not valid JSON: {error}"), billed=True) from error
+        except AnswerError as error:
+            raise Again(error.reason, self._redact(str(error)), billed=True) from error
+
+    def _broken(self, error: openai.APIConnectionError) -> Again:
+        cause = error.__cause__ or error
+        message = self._redact(f"{type(cause).__name__}: {cause}")
+        if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+            return Again("unreachable", message)
+        return Again("connection broken", message, billed=True)
+
+    def _meaning(self, error: openai.APIStatusError) -> Exception:
+        status, code = error.status_code, str(error.code or "")
+        message = self._redact(error_text(error))
+        if status == 401:
+            return Unusable(f"{self.address} does not accept the API key ({message})")
+        if status == 403:
+            return Unusable(f"{self.address} does not allow this ({message}); check the key's rights")
+        if status == 402 or code in OUT_OF_MONEY:
+            return Unusable(f"{self.address}: no money left ({message}); add some and run the same command again")
+        if status == 404 or code == "model_not_found":
+            return Unusable(
+                f"{self.address}{self._path} does not know the model {self._model!r} or the path ({message}); "
+                f"see {self.address}/models, and --base-url, which ends in /v1 as a rule"
+            )
+        if status in TRANSIENT_STATUS or status >= 500:
+            return Again(f"http {status}", message, retry_after=retry_after(error.response.headers))
+        return Refused(f"http {status}", message)
+
+
+class AnswerError(Exception):
+    """The body is no answer; ``reason`` is a short name for counting."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def read_answer(body: Any) -> Answer:
+    """An answer from the body of a response of either API.
+
+    Raises:
+        AnswerError: it is of another form.
+    """
+    if not isinstance(body, dict):
+        raise AnswerError("malformed answer", f"an object was expected, found {type(body).__name__}")
+    if body.get("error"):
+        raise AnswerError("error in the answer", str(body["error"])[:300])
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise AnswerError("no choices", f"the answer has no choices: {str(body)[:300]}")
+    choice = choices[0]
+    message = choice.get("message", choice)
+    if not isinstance(message, dict):
+        raise AnswerError("malformed answer", f"the answer has no message: {str(body)[:300]}")
+    text = message.get("content" if "message" in choice else "text")
+    refusal = message.get("refusal")
+    if not isinstance(text, str | None) or not isinstance(refusal, str | None):
+        raise AnswerError("malformed answer", f"the answer's text is no text: {str(body)[:300]}")
+    reason = str(choice.get("finish_reason") or "")
+    return Answer(
+        text=text or refusal or "",
+        finish_reason=reason,
+        usage=_usage(body.get("usage")),
+        model=str(body.get("model") or ""),
+        refusal=bool(refusal) or reason == "content_filter",
+    )
+
+
+def _usage(usage: Any) -> dict[str, int]:
+    names = ("prompt_tokens", "completion_tokens")
+    if not isinstance(usage, dict) or not all(isinstance(usage.get(name), int) for name in names):
+        return {}
+    return {name: usage[name] for name in names}
+
+
+def error_text(error: openai.APIStatusError, width: int = 300) -> str:
+    """What the endpoint says about an error, in one line."""
+    body = error.body
+    if isinstance(body, Mapping):
+        body = body.get("message") or body.get("detail") or body
+    text = " ".join(str(body or error.message).split())
+    return f"HTTP {error.status_code}: {text if len(text) <= width else text[: width - 1] + '…'}"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or a date); None where there is neither."""
+    try:
+        seconds = float(headers["retry-after-ms"]) / 1000
+    except (KeyError, ValueError):
+        value = headers.get("retry-after", "")
+        try:
+            seconds = float(value)
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - time()
+            except (TypeError, ValueError):
+                return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
