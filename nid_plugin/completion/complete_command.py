@@ -3,12 +3,14 @@
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from nid_plugin.documents.options import add_document_options
 from plugin_common.errors import UserError, raise_all
+from plugin_common.progress import progress_bar
 
 SUMMARY = "Let a teacher LLM complete the first halves of documents; each request is paid once, whatever happens."
 EXAMPLE = (
@@ -66,12 +68,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--tokenizer", metavar="FOLDER", help="counts the tokens of the estimate (default: 4 bytes are a token)"
     )
-    add_document_options(parser, required=False)
+    add_document_options(parser, inputs="*")
     add_teacher_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Do what the options say."""
+    from nid_plugin.completion.asking import reserve_bytes
     from nid_plugin.completion.ledger import open_ledger
     from nid_plugin.completion.options import teacher_settings
     from nid_plugin.completion.selection import select
@@ -81,18 +84,17 @@ def run(args: argparse.Namespace) -> None:
         return
     raise_all(_missing(args))
     teacher = teacher_settings(args, args.model, needs_key=not args.dry_run)
-    chosen, read, report = _documents(args)
+    documents = _documents(args)
     settings = {"request": teacher.request.as_dict()}
-    folder = Path(args.ledger)
-    with open_ledger(args.ledger, settings, reserve_bytes=_reserve(teacher, args)) as ledger:
+    if args.dry_run:
+        _estimate(args, teacher, settings, documents)
+        return
+    with open_ledger(args.ledger, settings, reserve_bytes=reserve_bytes(teacher.request, teacher.connection)) as ledger:
         for note in ledger.notes:
             _tell(note)
-        selection = select(folder, chosen, read, report, anew=args.new_selection)
+        selection = select(Path(args.ledger), *documents, anew=args.new_selection)
         for line in selection.report:
             _tell(line)
-        if args.dry_run:
-            _estimate(args, teacher, selection, ledger)
-            return
         _complete(args, teacher, selection, ledger)
 
 
@@ -105,31 +107,24 @@ def _missing(args: argparse.Namespace) -> Iterator[str]:
 
 def _documents(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Iterator[Any]], Callable[[], list[str]]]:
     """How the documents are chosen, what reads their halves, what reports on that."""
+    from nid_plugin.completion.selection import digest
     from nid_plugin.halving import read_halves
 
     if args.halves:
         path = Path(args.halves)
         if not path.is_file():
             raise UserError(f"--halves {args.halves}: no such file; `nid halve … --out {args.halves}` writes it")
-        return {"halves": _digest(path)}, lambda: read_halves(args.halves), list
+        return {"halves": digest(path)}, lambda: read_halves(args.halves), list
     from nid_plugin.documents.options import document_settings
     from nid_plugin.halving import DocumentCounts, halves
 
     settings, counts = document_settings(args), DocumentCounts()
-    return settings.as_dict(), lambda: halves(settings, counts), counts.lines
 
+    def read() -> Iterator[Any]:
+        with progress_bar(total=None, unit=" documents", description="reading") as bar:
+            yield from halves(settings, counts, progress=bar.update)
 
-def _digest(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _reserve(teacher: Any, args: argparse.Namespace) -> int:
-    from nid_plugin.completion.asking import reserve_bytes
-
-    return 0 if args.dry_run else reserve_bytes(teacher.request, teacher.connection)
+    return settings.as_dict(), read, counts.lines
 
 
 def _complete(args: argparse.Namespace, teacher: Any, selection: Any, ledger: Any) -> None:
@@ -160,28 +155,46 @@ def _complete(args: argparse.Namespace, teacher: Any, selection: Any, ledger: An
     raise_if_stopped(outcome, sum(1 for _ in pending()))
 
 
-def _estimate(args: argparse.Namespace, teacher: Any, selection: Any, ledger: Any) -> None:
+def _estimate(args: argparse.Namespace, teacher: Any, settings: dict[str, Any], documents: Any) -> None:
+    """Tell what a run would ask; the ledger stays as it is, or is not made."""
     from nid_plugin.completion.estimate import BYTES_PER_TOKEN, estimate, tokens_of_bytes
+    from nid_plugin.completion.ledger import open_ledger
+    from nid_plugin.completion.selection import select
     from nid_plugin.completion.settings import request_body
     from nid_plugin.completion.status import requests_of
 
     count = _token_counter(args.tokenizer) if args.tokenizer else tokens_of_bytes
     overhead = teacher.request.instruction + (teacher.request.system or "")
     fixed = count(overhead) if overhead else 0
-    left = (
-        (count(half.prompt) + fixed, count(half.second_half))
-        for request, half in requests_of(selection, teacher.request)
-        if request.id not in ledger
-    )
-    how = args.tokenizer or f"no tokenizer named: {BYTES_PER_TOKEN:g} bytes taken as a token"
-    print(f"tokens counted by: {how}")
-    for line in estimate(left, teacher.request).lines(teacher.price, teacher.connection, batch=args.batch):
-        print(line)
-    for request, _ in requests_of(selection, teacher.request):
-        body = json.dumps(request_body(teacher.request, request.text), ensure_ascii=False)
-        print(f"the first request: {body if len(body) <= 1000 else body[:1000] + '…'}")
-        break
+    answered = _answered(args.ledger, settings)
+    with tempfile.TemporaryDirectory() as scratch, open_ledger(scratch, settings):
+        selection = select(Path(scratch), *documents)
+        for line in selection.report:
+            _tell(line)
+        left = (
+            (count(half.prompt) + fixed, count(half.second_half))
+            for request, half in requests_of(selection, teacher.request)
+            if request.id not in answered
+        )
+        how = args.tokenizer or f"no tokenizer named: {BYTES_PER_TOKEN:g} bytes taken as a token"
+        print(f"tokens counted by: {how}")
+        for line in estimate(left, teacher.request).lines(teacher.price, teacher.connection, batch=args.batch):
+            print(line)
+        first, _ = next(requests_of(selection, teacher.request))
+    body = json.dumps(request_body(teacher.request, first.text), ensure_ascii=False)
+    print(f"the first request: {body if len(body) <= 1000 else body[:1000] + '…'}")
     print("nothing was sent")
+
+
+def _answered(ledger: str, settings: dict[str, Any]) -> set[str]:
+    """Ids of the requests that a ledger has results for; the same complaint as a run's where its settings differ."""
+    from nid_plugin.completion.ledger import check_settings, read_ledger
+
+    if not (Path(ledger) / "settings.json").exists():
+        return set()
+    check_settings(Path(ledger), settings)
+    with read_ledger(ledger) as there:
+        return {result.id for result in there.results()}
 
 
 def _token_counter(name: str) -> Callable[[str], int]:

@@ -78,6 +78,15 @@ class Ledger:
         for offset in self._offsets.values():
             yield self._read(offset)
 
+    def failed(self) -> Iterator[Failure]:
+        """What was given up last, of every request without a result."""
+        last: dict[int, Failure] = {}
+        for _, line in self._failures.lines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                failure = failure_from(json.loads(line))
+                last[int(failure.id, 16)] = failure
+        return (failure for number, failure in last.items() if number not in self._offsets)
+
     def append(self, results: Sequence[Result], failures: Sequence[Failure] = ()) -> bool:
         """Put results and failures on the disk. A result whose id is there already is left out (the first one stays).
 
@@ -177,7 +186,7 @@ def open_ledger(folder: str, settings: dict[str, Any], *, reserve_bytes: int = 0
 
     Args:
         folder: of the ledger.
-        settings: JSON-able; must be those with which the ledger was made.
+        settings: JSON-able; must be those with which the ledger was made, once something was asked.
         reserve_bytes: space on the disk to set aside, for answers in flight when the disk fills up.
 
     Raises:
@@ -190,7 +199,7 @@ def open_ledger(folder: str, settings: dict[str, Any], *, reserve_bytes: int = 0
     except OSError as error:
         raise UserError(f"{folder}: the ledger's folder cannot be made ({error.strerror})") from error
     with locked(path):
-        _check_settings(path, settings)
+        _take_settings(path, settings)
         ledger = Ledger(path, reserve_bytes)
         try:
             yield ledger
@@ -266,27 +275,38 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     sync_folder(folder)
 
 
-def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    if not (folder / "settings.json").exists():
+def check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Complain where a ledger was made with other settings, unless nothing was asked with them yet.
+
+    Raises:
+        UserError: lists every difference.
+    """
+    changed = list(differences(read_settings(folder), settings))
+    if changed and not nothing_asked(folder):
+        listed = "\n".join(f"  - {difference}" for difference in changed)
+        raise UserError(
+            f"{folder}: this ledger was made with other settings:\n{listed}\n"
+            "Give the settings as they were, or another --ledger."
+        )
+
+
+def _take_settings(folder: Path, settings: dict[str, Any]) -> None:
+    if (folder / "settings.json").exists():
+        check_settings(folder, settings)
+    else:
         strangers = sorted(entry.name for entry in folder.iterdir() if not _may_be_there(entry.name))
         if strangers:
             raise UserError(
                 f"{folder}: is no ledger and not empty ({', '.join(strangers[:3])}); give a new folder for --ledger"
             )
+    if not (folder / "settings.json").exists() or read_settings(folder) != json.loads(json.dumps(settings)):
         write_settings(folder, settings)
-        return
-    there = read_settings(folder)
-    changed = list(differences(there, settings))
-    if changed:
-        raise UserError(
-            "\n".join(
-                [
-                    f"{folder}: this ledger was made with other settings:",
-                    *(f"  - {difference}" for difference in changed),
-                    "Give the settings as they were, or another --ledger.",
-                ]
-            )
-        )
+
+
+def nothing_asked(folder: Path) -> bool:
+    """Whether nothing was ever sent on behalf of a ledger, so that its settings may still change."""
+    names = ("results.jsonl", "failures.jsonl", "spending.log", "batches.jsonl")
+    return not any((folder / name).exists() and (folder / name).stat().st_size for name in names)
 
 
 def _may_be_there(name: str) -> bool:

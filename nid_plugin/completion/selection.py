@@ -3,13 +3,15 @@
 ``halves.jsonl`` holds them, each document once; ``selection.json`` says how they were chosen and is written last.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nid_plugin.completion.changes import differences
+from nid_plugin.completion.ledger import nothing_asked
 from nid_plugin.halving import Half, read_halves, write_halves
 from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import UserError
@@ -77,7 +79,7 @@ def select(
         changed = list(differences(there.settings, settings))
         if not changed:
             return there
-        if not anew:
+        if not anew and not nothing_asked(folder):
             listed = "\n".join(f"  - {difference}" for difference in changed)
             raise UserError(
                 f"{folder}: this ledger was made for other documents:\n{listed}\n"
@@ -86,13 +88,18 @@ def select(
             )
         (folder / "selection.json").unlink()
     size = Size()
-    write_halves(str(folder / "halves.jsonl"), _once(read(), size))
+    write_halves(str(folder / "halves.jsonl"), each_once(read(), size))
     if not size.documents:
         raise UserError("\n  ".join(["no document is left to complete:", *report()]))
+    return write_selection(folder, settings, size, report())
+
+
+def write_selection(folder: Path, settings: dict[str, Any], size: Size, report: list[str]) -> Selection:
+    """Note what ``halves.jsonl`` in the folder holds; it is complete from then on."""
     with atomic_output(str(folder / "selection.json")) as stream:
-        record = {"settings": settings, "size": asdict(size), "report": report()}
+        record = {"settings": settings, "size": asdict(size), "report": report}
         stream.write(json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
-    return Selection(folder / "halves.jsonl", settings, size, report())
+    return Selection(folder / "halves.jsonl", settings, size, report)
 
 
 def read_selection(folder: Path) -> Selection | None:
@@ -111,7 +118,14 @@ def read_selection(folder: Path) -> Selection | None:
         raise UserError(f"{path}: cannot be read ({error}); remove it, and the documents are read again") from error
 
 
-def _once(halves: Iterator[Half], size: Size) -> Iterator[Half]:
+def digest(path: Path) -> str:
+    """SHA-256 of a file of halves: names a selection that was given as one."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def each_once(halves: Iterable[Half], size: Size) -> Iterator[Half]:
+    """The halves without further copies of a document; ``size`` counts them. About 90 bytes of memory a document."""
     seen: set[int] = set()
     for half in halves:
         number = int(half.document, 16)

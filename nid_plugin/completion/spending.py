@@ -15,7 +15,7 @@ from nid_plugin.completion.durable_file import DurableFile
 
 
 class SpendingLimit(Exception):
-    """The next request could pass the limit, and nothing that is in flight can change that."""
+    """The next request could pass the limit, and nothing in flight can change that. The message says it in dollars."""
 
 
 class Spending:
@@ -49,7 +49,10 @@ class Spending:
         """
         while self.limit is not None and self.total + dollars > self.limit + 1e-9:
             if self.reserved <= 1e-12:
-                raise SpendingLimit
+                raise SpendingLimit(
+                    f"the limit of {self.limit:,.2f} dollars leaves no room for the next request: {self.spent:,.2f} are "
+                    f"spent, {self.uncertain:,.2f} more may be, and the request could cost {dollars:,.2f}"
+                )
             self._changed.clear()
             await self._changed.wait()
         return self.reserve_now(dollars)

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 
@@ -93,8 +94,8 @@ class Teacher:
         try:
             async with asyncio.timeout(self._connection.timeout):
                 response = await self.client.post(self._path, body=body, cast_to=httpx2.Response)
-        except (TimeoutError, openai.APITimeoutError) as error:
-            raise Again("timeout", f"no answer within {self._connection.timeout:g} seconds", billed=True) from error
+        except TimeoutError as error:
+            raise self._timeout() from error
         except openai.APIStatusError as error:
             raise self._meaning(error) from error
         except openai.APIConnectionError as error:
@@ -106,11 +107,17 @@ class Teacher:
         except AnswerError as error:
             raise Again(error.reason, self._redact(str(error)), billed=True) from error
 
+    def _timeout(self) -> Again:
+        return Again("timeout", f"no answer within {self._connection.timeout:g} seconds", billed=True)
+
     def _broken(self, error: openai.APIConnectionError) -> Again:
-        cause = error.__cause__ or error
-        message = self._redact(f"{type(cause).__name__}: {cause}")
-        if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        causes = list(_causes(error))
+        message = self._redact(f"{type(causes[-1]).__name__}: {causes[-1]}")
+        # The transport calls every lost connection a timeout: what aiohttp says itself tells them apart.
+        if any(isinstance(cause, aiohttp.ClientConnectorError | httpx2.ConnectError) for cause in causes):
             return Again("unreachable", message)
+        if any(isinstance(cause, TimeoutError) for cause in causes):
+            return self._timeout()
         return Again("connection broken", message, billed=True)
 
     def _meaning(self, error: openai.APIStatusError) -> Exception:
@@ -130,6 +137,14 @@ class Teacher:
         if status in TRANSIENT_STATUS or status >= 500:
             return Again(f"http {status}", message, retry_after=retry_after(error.response.headers))
         return Refused(f"http {status}", message)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what led to it, down to the first cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 class AnswerError(Exception):
