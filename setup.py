@@ -18,7 +18,7 @@ setup(
     package_data={
         "plugin_common": ["py.typed"],
         "nat_plugin": ["py.typed"],
-        "nid_plugin": ["py.typed", "completion/prices.toml"],
+        "nid_plugin": ["py.typed", "audit/*.txt", "completion/prices.toml"],
     },
     # What the packages import; requirements.lock pins the exact versions that are tested.
     install_requires=[
@@ -43,7 +43,23 @@ setup(
         "export": ["onnx>=1.20", "onnxruntime>=1.23", "onnxscript>=0.5.6"],
         "figures": ["matplotlib>=3.9"],
         "pretraining": ["accelerate>=1.1"],
-        "nid": ["datasets>=4", "peft>=0.18"],
+        "nid": [
+            "aiohttp>=3.13",
+            "aiolimiter>=1.2",
+            "datasets>=4",
+            "matplotlib>=3.9",
+            "openai[aiohttp]>=3",
+            "peft>=0.18",
+            "py3langid>=0.3",
+            "pyarrow>=20",
+            "rbloom>=1.5",
+            "regex>=2024.11.6",
+            "rensa>=0.5",
+            "sentencex>=1",
+            "tenacity>=9",
+            "xxhash>=3.5",
+            "zstandard>=0.23",
+        ],
         "dev": [
             "babel>=2.14",
             "ctranslate2>=4.6",
@@ -54,6 +70,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "ruff>=0.8",
+            "uvloop>=0.21",
         ],
     },
     entry_points={"console_scripts": ["nat = nat_plugin.cli:main", "nid = nid_plugin.cli:main"]},

@@ -1,5 +1,7 @@
 """Requests and tokens a minute."""
 
+import asyncio
+
 from aiolimiter import AsyncLimiter
 
 from nid_plugin.completion.settings import Connection
@@ -15,15 +17,19 @@ class RateLimits:
     def __init__(self, connection: Connection) -> None:
         self._requests = _bucket(connection.requests_per_minute)
         self._tokens = _bucket(connection.tokens_per_minute)
+        self._turn = asyncio.Lock()
 
     async def wait(self, tokens: int) -> None:
         """Wait until one more request of so many tokens (prompt and longest answer) may be sent."""
         if self._requests is not None:
             await self._requests.acquire()
-        while self._tokens is not None and tokens > 0:
-            part = min(float(tokens), self._tokens.max_rate)
-            await self._tokens.acquire(part)
-            tokens -= int(part) or 1
+        if self._tokens is not None:
+            left = float(tokens)
+            async with self._turn:  # else all that wait would share what leaks, and end together
+                while left > 0:
+                    part = min(left, self._tokens.max_rate)
+                    await self._tokens.acquire(part)
+                    left -= part
 
 
 def _bucket(per_minute: int | None) -> AsyncLimiter | None:

@@ -15,7 +15,7 @@ from nid_plugin.completion.durable_file import DurableFile
 
 
 class SpendingLimit(Exception):
-    """The next request could pass the limit, and nothing in flight can change that. The message says it in dollars."""
+    """The next request could pass the limit, and nothing in flight can change that; the message is for the user."""
 
 
 class Spending:
