@@ -12,7 +12,7 @@ from nid_plugin.documents.options import add_document_options
 from plugin_common.errors import UserError, raise_all
 from plugin_common.progress import progress_bar
 
-SUMMARY = "Let a teacher LLM complete the first halves of documents; each request is paid once, whatever happens."
+SUMMARY = "Let a teacher LLM complete the first halves of documents; an answer that has come is never paid for again."
 EXAMPLE = (
     "nid complete openwebtext/ --sample 80000 --seed 1 --model gpt-4-turbo --max-tokens 1024 \\\n"
     "      --ledger ledger --pairs pairs.jsonl --max-cost 2000 --dry-run"
