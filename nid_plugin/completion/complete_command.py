@@ -21,6 +21,7 @@ EXAMPLE = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    from nid_plugin.completion.batch_options import add_batch_options
     from nid_plugin.completion.options import add_teacher_options
 
     what = parser.add_argument_group("what to do")
@@ -49,9 +50,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--retry-failed", action="store_true", help="ask again what the endpoint refused for good (HTTP 400)"
     )
     what.add_argument(
-        "--batch", action="store_true", help="through the Batch API of OpenAI: half the price, within 24 hours"
-    )
-    what.add_argument(
         "--instruction",
         default="",
         metavar="TEXT",
@@ -69,12 +67,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tokenizer", metavar="FOLDER", help="counts the tokens of the estimate (default: 4 bytes are a token)"
     )
     add_document_options(parser, inputs="*")
+    add_batch_options(parser)
     add_teacher_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Do what the options say."""
     from nid_plugin.completion.asking import reserve_bytes
+    from nid_plugin.completion.batch_options import batch_options
     from nid_plugin.completion.ledger import open_ledger
     from nid_plugin.completion.options import teacher_settings
     from nid_plugin.completion.selection import select
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> None:
         _status(args)
         return
     raise_all(_missing(args))
+    batches = batch_options(args)
     teacher = teacher_settings(args, args.model, needs_key=not args.dry_run)
     documents = _documents(args)
     settings = {"request": teacher.request.as_dict()}
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
         selection = select(Path(args.ledger), *documents, anew=args.new_selection)
         for line in selection.report:
             _tell(line)
-        _complete(args, teacher, selection, ledger)
+        _complete(args, teacher, batches, selection, ledger)
 
 
 def _missing(args: argparse.Namespace) -> Iterator[str]:
@@ -127,7 +128,8 @@ def _documents(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], I
     return settings.as_dict(), read, counts.lines
 
 
-def _complete(args: argparse.Namespace, teacher: Any, selection: Any, ledger: Any) -> None:
+def _complete(args: argparse.Namespace, teacher: Any, batches: Any, selection: Any, ledger: Any) -> None:
+    from nid_plugin.completion.batch_parts import open_requests
     from nid_plugin.completion.running import ask_with_progress, raise_if_stopped
     from nid_plugin.completion.status import pairs_of, requests_of, status_lines
     from nid_plugin.pairs import write_pairs
@@ -139,20 +141,29 @@ def _complete(args: argparse.Namespace, teacher: Any, selection: Any, ledger: An
             if ledger.state(request.id) not in skipped:
                 yield request
 
+    def outside_batches() -> Iterator[Any]:
+        under_way = open_requests(ledger.folder)[1]
+        return (request for request in pending() if int(request.id, 16) not in under_way)
+
     total = sum(1 for _ in pending())
     _tell(f"{selection.size.documents:,} documents; {selection.size.documents - total:,} need no request any more")
     if args.batch:
         from nid_plugin.completion.batch import complete_in_batches
 
-        outcome = complete_in_batches(pending, teacher, ledger, total=total)
+        outcome = complete_in_batches(pending, teacher, ledger, total=total, options=batches)
     else:
-        outcome = ask_with_progress(pending(), teacher, ledger, total=total, description="completing")
+        alone = sum(1 for _ in outside_batches())
+        if alone < total:
+            _tell(f"{total - alone:,} requests are in batches under way and are not asked; --batch collects them")
+        outcome = ask_with_progress(outside_batches(), teacher, ledger, total=alone, description="completing")
     path = args.pairs or str(Path(args.ledger) / "pairs.jsonl")
     written = write_pairs(path, pairs_of(selection, teacher.request, ledger))
     for line in status_lines(args.ledger):
         _tell(line)
     _tell(f"{written:,} pairs written to {path}")
-    raise_if_stopped(outcome, sum(1 for _ in pending()))
+    raise_if_stopped(outcome, sum(1 for _ in outside_batches()))
+    if (under_way := len(open_requests(ledger.folder)[1])) and not args.batch:
+        raise UserError(f"{under_way:,} requests are in batches under way; the same command with --batch collects them")
 
 
 def _estimate(args: argparse.Namespace, teacher: Any, settings: dict[str, Any], documents: Any) -> None:

@@ -25,12 +25,16 @@ class Spending:
         path: of the journal; None keeps none (nothing is paid, or prices are unknown).
         limit: US dollars that the sum never passes.
         read_only: only look what there is.
+
+    Attributes:
+        unsettled: what earlier runs sent and never heard of, dollars by name; part of ``uncertain``.
     """
 
     def __init__(self, path: Path | None, limit: float | None = None, *, read_only: bool = False) -> None:
         self.spent = self.uncertain = self.reserved = 0.0
         self.limit = limit
         self._open: dict[str, float] = {}
+        self.unsettled: dict[str, float] = {}
         self._run = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._count = 0
         self._changed = asyncio.Event()
@@ -50,17 +54,22 @@ class Spending:
         while self.limit is not None and self.total + dollars > self.limit + 1e-9:
             if self.reserved <= 1e-12:
                 raise SpendingLimit(
-                    f"the limit of {self.limit:,.2f} dollars leaves no room for the next request: {self.spent:,.2f} are "
-                    f"spent, {self.uncertain:,.2f} more may be, and the request could cost {dollars:,.2f}"
+                    f"the limit of {self.limit:,.2f} dollars leaves no room for the next request: {self.spent:,.2f} "
+                    f"are spent, {self.uncertain:,.2f} more may be, and the request could cost {dollars:,.2f}"
                 )
             self._changed.clear()
             await self._changed.wait()
         return self.reserve_now(dollars)
 
-    def reserve_now(self, dollars: float) -> str:
-        """Like :meth:`reserve`, whatever the limit."""
+    def reserve_now(self, dollars: float, name: str | None = None) -> str:
+        """Like :meth:`reserve`, whatever the limit.
+
+        Args:
+            dollars: the most that it can cost.
+            name: one without blanks that was never used before, for what a later run may settle; None makes one.
+        """
         self._count += 1
-        name = f"{self._run}-{self._count}"
+        name = name or f"{self._run}-{self._count}"
         if self._file is not None:
             self._file.append(f"s {name} {dollars:.9f}\n".encode(), sync=False)
         self._open[name] = dollars
@@ -70,11 +79,17 @@ class Spending:
     def settle(self, name: str, dollars: float | None) -> None:
         """Tell what a request came to: dollars, 0 where it was not billed, None where nobody knows.
 
+        ``name`` may be one that an earlier run reserved (see :attr:`unsettled`).
+
         Raises:
             OSError: the journal cannot be written.
         """
-        reserved = self._open.pop(name)
-        self.reserved = self.reserved - reserved if self._open else 0.0
+        if name in self.unsettled:  # of an earlier run
+            reserved = self.unsettled.pop(name)
+            self.uncertain -= reserved
+        else:
+            reserved = self._open.pop(name)
+            self.reserved = self.reserved - reserved if self._open else 0.0
         if dollars is None:
             self.uncertain += reserved
         else:
@@ -82,6 +97,10 @@ class Spending:
             if self._file is not None:
                 self._file.append(f"e {name} {dollars:.9f}\n".encode(), sync=False)
         self._changed.set()
+
+    def holds(self, name: str) -> bool:
+        """Whether something is reserved under this name and not settled, by this run or an earlier one."""
+        return name in self._open or name in self.unsettled
 
     @property
     def total(self) -> float:
@@ -112,4 +131,5 @@ class Spending:
             elif kind == "e":
                 sent.pop(name, None)
                 self.spent += dollars
+        self.unsettled = sent
         self.uncertain = sum(sent.values())
