@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import gc
 import math
-import random
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,12 +13,14 @@ from typing import Any
 
 import tenacity
 
+from nid_plugin.completion.backoff import seconds_to_wait
 from nid_plugin.completion.ledger import Ledger
 from nid_plugin.completion.limits import RateLimits
 from nid_plugin.completion.prices import Price
 from nid_plugin.completion.results import Failure, Result, Status
 from nid_plugin.completion.saving import Saver
 from nid_plugin.completion.settings import Connection, Request, RequestSettings, prompt_token_bound, request_body
+from nid_plugin.completion.signals import first_signal_calls
 from nid_plugin.completion.spending import Spending, SpendingLimit
 from nid_plugin.completion.teacher import Again, Answer, Refused, Teacher, Unusable
 from plugin_common.errors import UserError
@@ -92,7 +92,7 @@ class Asking:
         """
         pending = iter(requests)
         async with Teacher(self.connection, self.settings.api, self.settings.model) as teacher, self._saver:
-            with self._signals():
+            with first_signal_calls(self._interrupt):
                 for first in pending:
                     await self._one(teacher, first)
                     break
@@ -175,7 +175,7 @@ class Asking:
     ) -> tuple[Answer, float]:
         attempts = tenacity.AsyncRetrying(
             stop=self._enough,
-            wait=_wait,
+            wait=seconds_to_wait,
             retry=tenacity.retry_if_exception_type(Again),
             sleep=self._sleep,
             before_sleep=self._retried,
@@ -258,29 +258,9 @@ class Asking:
             self.outcome.stopped = why
         self._stop.set()
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM lets requests in flight end and be saved, a second one ends at once."""
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-
-        def stop() -> None:
-            self.outcome.interrupted = True
-            self._stop_because("interrupted")
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-        try:
-            for number in numbers:
-                loop.add_signal_handler(number, stop)
-        except (ValueError, RuntimeError):  # not the main thread: whoever runs it handles signals
-            pass
-        try:
-            yield
-        finally:
-            for number in numbers:
-                with contextlib.suppress(ValueError, RuntimeError):
-                    loop.remove_signal_handler(number)
+    def _interrupt(self) -> None:
+        self.outcome.interrupted = True
+        self._stop_because("interrupted")
 
 
 @dataclass
@@ -290,17 +270,6 @@ class _Attempts:
 
 class _Stopped(Exception):
     """The run ends before this request was answered."""
-
-
-_backoff = tenacity.wait_random_exponential(multiplier=0.5, max=60)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: what the endpoint asks for and a little more, else exponential with jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, Again) and error.retry_after is not None:
-        return error.retry_after + random.uniform(0, min(1.0, 0.1 + error.retry_after / 10))
-    return float(_backoff(state))
 
 
 @contextlib.contextmanager
