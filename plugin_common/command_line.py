@@ -7,7 +7,7 @@ options) and ``run(args)`` (does the work, raises ``UserError`` on bad input). I
 import argparse
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 
@@ -78,6 +78,22 @@ class Program:
             _tell(f"{name}: interrupted")
             return 130
         return 0
+
+
+def resumable(work: Callable[[], int | None]) -> int:
+    """Run a script that can be stopped and started again: its exit status.
+
+    The status that ``work`` returns (None is 0), 1 after a ``UserError``, whose message goes to standard error, and 130
+    when interrupted.
+    """
+    try:
+        return work() or 0
+    except UserError as error:
+        _tell(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _tell("interrupted; the same command goes on from here")
+        return 130
 
 
 def _failed(name: str, message: str) -> int:

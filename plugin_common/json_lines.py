@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -75,7 +75,7 @@ def json_object(line: bytes, where: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def explained_reading(path: str, where: Any = lambda: "") -> Iterator[None]:
+def explained_reading(path: str, where: Callable[[], str] = str) -> Iterator[None]:
     """Errors of reading from :func:`open_maybe_compressed` become ``UserError``.
 
     Args:
@@ -95,7 +95,7 @@ def _place(path: str, where: str) -> str:
 
 @contextlib.contextmanager
 def open_maybe_compressed(path: str) -> Iterator[BinaryIO]:
-    """Open a file for reading bytes, through gzip (``.gz``) or Zstandard (``.zst``) by its name; ``-`` is standard input.
+    """Open a file of bytes, by its name through gzip (``.gz``) or Zstandard (``.zst``); ``-`` is standard input.
 
     Raises:
         OSError: it cannot be opened. Reading broken or cut off data raises ``UserError`` (Zstandard), or ``EOFError``,

