@@ -49,6 +49,7 @@ setup(
             "datasets>=4",
             "matplotlib>=3.9",
             "openai[aiohttp]>=3",
+            "orjson>=3.10",
             "peft>=0.18",
             "py3langid>=0.3",
             "pyarrow>=20",

@@ -1,0 +1,132 @@
+"""Where a text can be cut in two: at the end of the sentence, word or token nearest its middle."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import regex
+import sentencex
+
+from nid_plugin.documents.words import UNSPACED, WHITE
+
+# A word ends where white space follows it, or, in scripts without spaces, at a boundary of Unicode's default word
+# segmentation (UAX #29); the latter never parts a letter from its marks.
+_WORD_END = regex.compile(rf"(?w)(?<=[^{WHITE}])(?=[{WHITE}])|(?<=[{UNSPACED}])\b(?=[{UNSPACED}])", regex.V1)
+_CLUSTER = regex.compile(r"\X")
+
+_REACH = 100  # characters to each side of the middle that are looked at first; then twice as many, and so on
+_GROWTH = 2
+# A window begins and ends anywhere, so that near its edges an abbreviation, number or list can be misread.
+_SENTENCE_EDGE = 40
+_WORD_EDGE = 16
+_LONGEST_CLUSTER = 64
+
+
+def sentence_cut(text: str, language: str, smallest: float) -> int | None:
+    """Where the first half ends when the text is cut at the sentence end nearest its middle (of two, the first).
+
+    Sentences are told apart by the library sentencex in a window around the middle, which is widened as needed.
+
+    Args:
+        language: ISO 639-1 code of the rules to apply.
+        smallest: least share of the text's characters that a half may have.
+
+    Returns:
+        An index into the text, the character before it no white space; or None if there is no sentence end.
+    """
+
+    def ends_in(start: int, stop: int) -> Iterator[int]:
+        for sentence in sentencex.segment(language, text[start:stop]):
+            length = len(sentence.rstrip())
+            if length:
+                yield start + length
+            start += len(sentence)
+
+    return _nearest(text, smallest, _SENTENCE_EDGE, ends_in)
+
+
+def word_cut(text: str, smallest: float) -> int | None:
+    """As :func:`sentence_cut`, at the word end nearest the middle."""
+
+    def ends_in(start: int, stop: int) -> Iterator[int]:
+        return (match.start() for match in _WORD_END.finditer(text, start, stop))
+
+    return _nearest(text, smallest, _WORD_EDGE, ends_in)
+
+
+def _nearest(text: str, smallest: float, edge: int, ends_in: Callable[[int, int], Iterable[int]]) -> int | None:
+    """The end nearest the middle of the text (white space at its own ends apart) among those that ``ends_in`` finds.
+
+    Args:
+        ends_in: gives the ends in a window of the text, in order; those within ``edge`` characters of the window's own
+            start or stop are not relied on.
+    """
+    length = len(text)
+    first, last = _content(text)
+    middle = (first + last) // 2
+    low = max(first + 1, int(smallest * length))
+    high = min(last - 1, length - low)
+    reach = _REACH
+    while low <= high:
+        start = middle - reach if middle > reach else 0
+        stop = middle + reach
+        sure = reach - edge
+        nearest = _nearest_in(ends_in(start, stop), middle, low, high)
+        if nearest is not None and middle - sure <= nearest <= middle + sure:
+            return nearest
+        if (start == 0 or middle - sure <= low) and (stop >= length or middle + sure >= high):
+            return nearest
+        reach *= _GROWTH
+    return None
+
+
+def _nearest_in(ends: Iterable[int], middle: int, low: int, high: int) -> int | None:
+    """The one of the increasing ``ends`` from ``low`` to ``high`` that is nearest the middle; of two, the first."""
+    before = None
+    for end in ends:
+        if end > high:
+            break
+        if end > middle:
+            if end >= low:
+                return end if before is None or end - middle < middle - before else before
+        elif end >= low:
+            before = end
+    return before
+
+
+def _content(text: str) -> tuple[int, int]:
+    """Where the text without the white space at its ends begins and ends."""
+    first = len(text) - len(text.lstrip()) if text[0].isspace() else 0
+    return first, len(text.rstrip()) if text[-1].isspace() else len(text)
+
+
+def token_cut(text: str, tokenizer: Any, smallest: float) -> int | None:
+    """As :func:`sentence_cut`, at the token end nearest the middle, counted in tokens of a fast tokenizer.
+
+    Ends within a character, or between a character and marks that belong to it, are passed over.
+
+    Args:
+        tokenizer: of the library tokenizers.
+        smallest: least share of the text's tokens that a half may have.
+    """
+    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+    count = len(offsets)
+    low = max(1, int(smallest * count))
+    first, last = _content(text)
+    for distance in range(count // 2 + 1):
+        for place in {count // 2 - distance, count // 2 + distance}:
+            if not low <= place <= count - low or place >= count:
+                continue
+            cut = offsets[place][0]
+            whole = offsets[place - 1][1] <= cut
+            cut = len(text[:cut].rstrip())
+            if whole and first < cut < last and is_cluster_boundary(text, cut):
+                return cut
+    return None
+
+
+def is_cluster_boundary(text: str, place: int) -> bool:
+    """Whether the place is not inside of what a reader sees as one character (a letter with its marks, an emoji)."""
+    if text[place - 1 : place + 1].isascii():
+        return text[place - 1 : place + 1] != "\r\n"
+    start = max(0, place - _LONGEST_CLUSTER)
+    return any(match.end() == place for match in _CLUSTER.finditer(text, start, place + _LONGEST_CLUSTER))
