@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
 
 
 def commands(page: Path) -> list[str]:
     """Lines after ``$``, continued ones joined, without redirections and pipes; not those with an ellipsis."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     shown = [re.split(r" [<>|] ", line[2:])[0] for line in text.splitlines() if line.startswith("$ ")]
-    return [line for line in shown if "…" not in line and line.split()[0] in (*PARSERS, "nat")]
+    return [line for line in shown if "…" not in line and line.split()[0] in (*PARSERS, "nat", "nid")]
 
 
 def fairseq_parser(name: str) -> Callable[[], object]:
@@ -46,13 +46,17 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize(("page", "command"), SHOWN, ids=[f"{p}-{i}" for i, (p, _) in enumerate(SHOWN)])
 def test_documented_command_parses(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import nat_plugin
-    from nat_plugin.cli import make_parser
+    from nat_plugin.cli import NAT
+    from nid_plugin.cli import NID
 
     nat_plugin.register()
     monkeypatch.chdir(ROOT)
     words = shlex.split(command, comments=True)
     monkeypatch.setattr(sys, "argv", words)
     try:
-        make_parser().parse_args(words[1:]) if words[0] == "nat" else PARSERS[words[0]]()
+        if program := {"nat": NAT, "nid": NID}.get(words[0]):
+            program.make_parser().parse_args(words[1:])
+        else:
+            PARSERS[words[0]]()
     except SystemExit as error:
         pytest.fail(f"{page}: `{command}` ends with status {error.code}")
