@@ -12,6 +12,7 @@ from typing import Any
 
 from nid_plugin.completion.changes import differences
 from nid_plugin.completion.ledger import nothing_asked
+from nid_plugin.documents.hash_set import HashSet
 from nid_plugin.halving import Half, read_halves, write_halves
 from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import UserError
@@ -125,14 +126,12 @@ def digest(path: Path) -> str:
 
 
 def each_once(halves: Iterable[Half], size: Size) -> Iterator[Half]:
-    """The halves without further copies of a document; ``size`` counts them. About 90 bytes of memory a document."""
-    seen: set[int] = set()
+    """The halves without further copies of a document; ``size`` counts them. 13 to 27 bytes of memory a document."""
+    seen = HashSet()
     for half in halves:
-        number = int(half.document, 16)
-        if number in seen:
+        if not seen.add(int(half.document[:16], 16)):
             size.repeated += 1
             continue
-        seen.add(number)
         size.documents += 1
         size.prompt_bytes += len(half.prompt.encode("utf-8", "surrogatepass"))
         size.second_half_bytes += len(half.second_half.encode("utf-8", "surrogatepass"))

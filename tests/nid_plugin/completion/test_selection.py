@@ -14,7 +14,7 @@ from plugin_common.errors import UserError
 
 
 def half(number: int) -> Half:
-    return Half(f"{number:032x}", f"first {number}", f" sécond {number}", f"f:{number}")
+    return Half(f"{number:016x}".ljust(32, "0"), f"first {number}", f" sécond {number}", f"f:{number}")
 
 
 def reader(*numbers: int) -> Callable[[], Iterator[Half]]:
