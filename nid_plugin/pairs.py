@@ -1,16 +1,17 @@
 """Pairs of prompt and completion: what fine-tuning reads, one JSON object a line."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import UserError
-from plugin_common.json_lines import read_json_lines
+from plugin_common.json_lines import json_object, read_raw_lines
+from plugin_common.json_output import json_line, lines_output
 
 HALF_OF_DOCUMENT = "document"
 """Teacher and finish reason of a pair whose completion is the document's own second half."""
+
+_MARK = b"\xef\xbb\xbf"  # some programs begin a file of UTF-8 with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,14 @@ def read_pairs(path: str) -> Iterator[Pair]:
     Raises:
         UserError: the file cannot be read, or a line is no pair (names file, line and field).
     """
-    for number, record in read_json_lines(path):
-        yield _pair(record, f"{path}, line {number}", number)
+    return (pair for pair, _ in read_pairs_and_lines(path))
+
+
+def read_pairs_and_lines(path: str) -> Iterator[tuple[Pair, bytes]]:
+    """As :func:`read_pairs`, each pair with its line as it stands in the file, without its end."""
+    for number, line in read_raw_lines(path):
+        where = f"{path}, line {number}"
+        yield _pair(json_object(line, where), where, number), line.removeprefix(_MARK).rstrip(b"\r\n")
 
 
 def _pair(record: dict[str, Any], where: str, number: int) -> Pair:
@@ -69,13 +76,15 @@ def _pair(record: dict[str, Any], where: str, number: int) -> Pair:
 
 
 def write_pairs(path: str, pairs: Iterable[Pair]) -> int:
-    """Write the pairs, one line each; the file appears only when it is complete. Returns how many there are.
+    """Write the pairs, one line each (compressed: ``.gz``, ``.zst``); the file appears only when it is complete.
+
+    Returns how many there are.
 
     Raises:
         UserError: the file cannot be written.
     """
     count = 0
-    with atomic_output(path) as stream:
+    with lines_output(path) as stream:
         for count, pair in enumerate(pairs, start=1):  # noqa: B007 (the count is the result)
             stream.write(pair_line(pair))
     return count
@@ -83,7 +92,7 @@ def write_pairs(path: str, pairs: Iterable[Pair]) -> int:
 
 def pair_line(pair: Pair) -> bytes:
     """The line of a pair, with its newline."""
-    return json.dumps(asdict(pair), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    return json_line(asdict(pair))
 
 
 FIELDS = tuple(field.name for field in fields(Pair))

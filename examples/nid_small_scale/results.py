@@ -22,6 +22,8 @@ from typing import Any
 from examples.nid_small_scale.documents import DOCUMENTS, read_list
 from examples.nid_small_scale.sizes import SIZES
 from examples.nid_small_scale.steps import stages
+from nid_plugin.documents.words import words
+from nid_plugin.markdown import table
 from nid_plugin.pairs import Pair, read_pairs
 from plugin_common.errors import UserError, raise_all
 from plugin_common.json_lines import read_json_lines
@@ -45,8 +47,8 @@ def counted(pairs: Iterable[Pair]) -> dict[str, Any]:
     for pair in pairs:
         reasons[pair.finish_reason] += 1
         total["pairs"] += 1
-        total["prompt_words"] += len(pair.prompt.split())
-        total["completion_words"] += len(pair.completion.split())
+        total["prompt_words"] += len(words(pair.prompt))
+        total["completion_words"] += len(words(pair.completion))
         total["prompt_tokens"] += pair.usage.get("prompt_tokens", 0)
         total["completion_tokens"] += pair.usage.get("completion_tokens", 0)
     return {**total, "finish_reasons": dict(reasons.most_common())}
@@ -74,12 +76,18 @@ def gathered(work: Path, every: Sequence[Stage]) -> dict[str, Any]:
     """All numbers of the run.
 
     Raises:
-        UserError: a stage is not done.
+        UserError: a stage is not done, or was run with other options.
     """
-    workspace = Workspace(work, {ROOT: "."})
+    workspace = Workspace(work, {ROOT: "ROOT"})  # as run.py names it
     records = {stage.name: workspace.record(stage) for stage in every}
     raise_all(
         f"{work}: the stage {name} is not done; run.py goes on with it" for name, one in records.items() if not one
+    )
+    raise_all(
+        f"{work}: the stage {stage.name} was run with other options than now; give the --size of the run, or let "
+        "run.py bring it up to date"
+        for stage in every
+        if records[stage.name]["fingerprint"]["commands"] != workspace.placeless(stage)
     )
     documents = _read_json(work / "documents" / "report.json")
     audits = {name: _read_json(work / folder / REPORT) for name, folder in AUDITS.items()}
@@ -128,7 +136,7 @@ def as_markdown(size: str, found: Mapping[str, Any]) -> str:
         "## Documents",
         f"{documents['documents']:,} documents with {documents['words']:,} words, from {documents['files']:,} files; "
         f"left out: {left_out}.",
-        _table(("package", "documents", "licence"), ((p, n, licences.get(p, "–")) for p, n in by_package.items())),
+        table(("package", "documents", "licence"), ((p, n, licences.get(p, "–")) for p, n in by_package.items())),
         "## Pairs",
         "*chat*: the first half is the user's message, nothing else (the paper's way). *plain*: the same model goes on "
         "with the bare text, without the form of a chat. *second half*: the document's own.",
@@ -138,7 +146,7 @@ def as_markdown(size: str, found: Mapping[str, Any]) -> str:
         "## Audit",
         "Share of pairs with a finding (`nid audit`), with its 95 % interval; what was found nowhere is left out. The "
         f"whole reports: {reports}.",
-        _table(("", *SETS), ([name, *(_share(audits[one].get(name)) for one in SETS)] for name in names)),
+        table(("", *SETS), ([name, *(_share(audits[one].get(name)) for one in SETS)] for name in names)),
         "## Chat against plain continuation",
         "The whole report: [comparison.md](comparison.md); some pairs: [sample-pairs.jsonl](sample-pairs.jsonl).",
         "## Commands",
@@ -165,7 +173,7 @@ def _pairs_table(found: Mapping[str, Any]) -> str:
         "ended by",
         "time",
     )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _seconds(seconds: float | None) -> str:
@@ -174,11 +182,6 @@ def _seconds(seconds: float | None) -> str:
 
 def _share(one: Mapping[str, float] | None) -> str:
     return "–" if one is None else f"{100 * one['share']:.1f} % ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def sample(work: Path, count: int) -> list[dict[str, Any]]:

@@ -82,8 +82,10 @@ def serving(*, parallel: int, context: int, threads: int) -> Iterator[str]:
         server = xllamacpp.Server(settings)  # returns when the model is loaded and the port listens
     except (RuntimeError, ValueError) as error:
         raise CannotServe(f"{path}: the server did not start ({error})") from error
-    yield f"{server.listening_address}/v1"
-    del server
+    try:
+        yield f"{server.listening_address}/v1"
+    finally:
+        del server
 
 
 def run_command(words: Sequence[str], base_url: str) -> int:
@@ -122,7 +124,7 @@ def wait_for_a_signal() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command's exit status; 1 if the model cannot be served, 2 for wrong use, 127 if there is no such command."""
+    """The command's exit status; 1 if the model cannot be served, 2 for wrong use, 127 if the command cannot be run."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0],
         epilog="Without a command it serves until Ctrl-C and prints the address.\n\nexample:"
@@ -139,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     words = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if least := [name for name in ("parallel", "context", "threads") if getattr(args, name) < 1]:
+        parser.error(f"--{least[0]} {getattr(args, least[0])}: at least 1 is expected")
     try:
         with serving(parallel=args.parallel, context=args.context, threads=args.threads) as base_url:
             if words:
@@ -148,8 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CannotServe as error:
         print(f"serve.py: error: {error}", file=sys.stderr)
         return 1
-    except FileNotFoundError as error:
-        print(f"serve.py: error: {words[0]}: {error.strerror}", file=sys.stderr)
+    except OSError as error:
+        print(f"serve.py: error: {words[0] if words else 'the server'}: {error.strerror or error}", file=sys.stderr)
         return 127
     return 0
 

@@ -30,7 +30,7 @@ SIZES = {
     size.name: size
     for size in (
         Size("tiny", "under a minute, the text of this repository", "repository", (60, 250), 12, 6, 32, (3, 6)),
-        Size("small", "a quarter of an hour on two cores", "debian", (150, 500), 320, 100, 160, (50, 100, 200)),
+        Size("small", "half an hour on two cores", "debian", (150, 500), 320, 100, 160, (50, 100, 200)),
         Size("full", "hours on two cores", "debian", (150, 1500), 3000, 1000, 512, (250, 500, 1000, 2000)),
     )
 }

@@ -5,11 +5,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from nid_plugin.completion.options import add_teacher_options
-from plugin_common.errors import UserError, raise_all
+from plugin_common.errors import UserError
 
 SUMMARY = "Look for instructions, conversations, duplicates, copies and evaluation items in pairs; report and filter."
 EXAMPLE = (
@@ -18,6 +17,7 @@ EXAMPLE = (
     "      --judge gpt-4-turbo --judge-sample 1000 --max-cost 20"
 )
 REPORT, MARKDOWN, FIGURE = "report.json", "report.md", "report.png"
+JUDGED = 1000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_filter(group: Any) -> None:
-    group.add_argument("--filter", metavar="FILE", help="write the pairs that are left, lines as they were")
+    group.add_argument(
+        "--filter", metavar="FILE", help="write the pairs that are left, lines as they were (.gz, .zst: compressed)"
+    )
     group.add_argument("--dropped", metavar="FILE", help="write the others, with `dropped_for`")
     group.add_argument(
         "--drop",
@@ -101,7 +103,12 @@ def _configure_decontamination(group: Any) -> None:
 def _configure_judge(group: Any) -> None:
     group.add_argument("--judge", metavar="MODEL", help="let this model judge a sample of the pairs (temperature 0)")
     group.add_argument(
-        "--judge-sample", type=int, default=1000, metavar="N", help="pairs to judge (default: %(default)s)"
+        "--judge-sample", type=int, metavar="N", help=f"pairs to judge (default: {JUDGED}, or all there are)"
+    )
+    group.add_argument(
+        "--judge-dry-run",
+        action="store_true",
+        help="tell how many requests, tokens and dollars the judge would take; send nothing, audit nothing",
     )
     group.add_argument("--judge-prompt", metavar="FILE", help="your own, with {prompt} and {completion}")
     group.add_argument(
@@ -111,93 +118,35 @@ def _configure_judge(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Judge, examine, report, filter; then raise if the share to be dropped is above ``--fail-above``."""
-    _check(args)
-    from nid_plugin.audit.audit_run import run_audit
+    from nid_plugin.audit.audit_checks import check_options, check_outputs
+
+    check_options(args)
+    check_outputs(args)
+    from nid_plugin.audit.audit_run import evaluation_of, run_audit
     from nid_plugin.audit.report import as_json
     from plugin_common.atomic_file import clean_up_when_terminated
     from plugin_common.progress import progress_bar
 
-    settings = _settings(args)
-    _need_packages(args)
+    settings, judge = _settings(args), _judge_settings(args)
     total = _count(args.pairs)
-    judgement = _judge(args, total) if args.judge else None
+    if args.judge_dry_run:
+        _show_estimate(args, total, *judge)
+        return
+    evaluation = evaluation_of(settings)  # before the judge is paid: what cannot be read shows now
+    judgement = _judge(args, total, *judge) if judge else None
     with clean_up_when_terminated():
         with progress_bar(total=total, unit=" pairs", description="audit") as bar:
-            audit = run_audit(settings, judgement.verdicts if judgement else {}, bar.update)
+            audit = run_audit(settings, judgement.verdicts if judgement else {}, bar.update, evaluation)
         report = as_json(audit, settings, judgement)
         if args.report:
             _write_report(args, report, audit.totals.words)
     for line in _summary(args, report):
-        print(line)
+        print(line, file=sys.stderr if "-" in (args.filter, args.dropped) else sys.stdout)
     dropped = report["drop"]["dropped"]["share"]
     if args.fail_above is not None and dropped > args.fail_above:
         raise UserError(
             f"{100 * dropped:.2f} % of the pairs are to be dropped, more than --fail-above {args.fail_above:g}"
         )
-
-
-def _check(args: argparse.Namespace) -> None:
-    if not (args.report or args.filter or args.dropped or args.fail_above is not None):
-        args.wrong_use(
-            "give --report DIR, --filter FILE, --dropped FILE or --fail-above SHARE: nothing would come of it"
-        )
-    raise_all(_problems(args))
-
-
-def _problems(args: argparse.Namespace) -> Iterator[str]:
-    if args.pairs == "-":
-        yield "standard input can be read only once, and pairs are read more often; give a file"
-    elif not Path(args.pairs).is_file():
-        yield f"{args.pairs}: no such file; `nid complete` writes pairs"
-    for option, value, least in (
-        ("--examples", args.examples, 0),
-        ("--workers", args.workers, 1),
-        ("--decontaminate-words", args.decontaminate_words, 1),
-        ("--decontaminate-shortest", args.decontaminate_shortest, 1),
-        ("--judge-sample", args.judge_sample, 1),
-    ):
-        if value is not None and value < least:
-            yield f"{option} {value}: at least {least} is expected"
-    if args.fail_above is not None and not 0 <= args.fail_above <= 1:
-        yield f"--fail-above {args.fail_above:g}: a share from 0 to 1 is expected"
-    for option, given in (("--judge-prompt", args.judge_prompt), ("--judge-ledger", args.judge_ledger)):
-        if given and not args.judge:
-            yield f"{option} needs --judge MODEL"
-    if args.decontaminate_field and not args.decontaminate:
-        yield "--decontaminate-field needs --decontaminate FILE"
-    yield from _output_problems(args)
-
-
-def _output_problems(args: argparse.Namespace) -> Iterator[str]:
-    inputs = [path for path in (args.pairs, args.halves, *args.decontaminate) if path]
-    outputs = {option: path for option, path in (("--filter", args.filter), ("--dropped", args.dropped)) if path}
-    for option, path in outputs.items():
-        if not Path(path).resolve().parent.is_dir():
-            yield f"{option} {path}: there is no folder {Path(path).resolve().parent}; make it first"
-        elif Path(path).is_dir():
-            yield f"{option} {path}: is a folder; give a file"
-        elif any(Path(path).resolve() == Path(other).resolve() for other in inputs):
-            yield f"{option} {path}: is also read, and would be lost; give another name"
-    if len(outputs) == 2 and Path(args.filter).resolve() == Path(args.dropped).resolve():
-        yield f"--filter and --dropped are both {args.filter}; give two files"
-    if args.report and Path(args.report).exists() and not Path(args.report).is_dir():
-        yield f"--report {args.report}: is a file; give a folder"
-
-
-def _need_packages(args: argparse.Namespace) -> None:
-    """Raise ``ModuleNotFoundError`` for a missing package before the work, not after it or in another process."""
-    from importlib.util import find_spec
-
-    needed = {
-        "matplotlib": bool(args.report) and not args.no_figure,
-        "py3langid": not args.no_language,
-        "rensa": not args.no_near_duplicates,
-        "rbloom": not args.no_near_duplicates,
-        "openai": bool(args.judge),
-    }
-    for package, wanted in needed.items():
-        if wanted and find_spec(package) is None:
-            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def _settings(args: argparse.Namespace) -> Any:
@@ -228,19 +177,44 @@ def _cores() -> int:
 
 
 def _count(path: str) -> int:
-    """Lines with something on them."""
-    from plugin_common.json_lines import read_json_lines
+    """How many pairs there are; a line that is none shows before anything is paid or written."""
+    from nid_plugin.pairs import read_pairs
 
-    return sum(1 for _ in read_json_lines(path))
+    return sum(1 for _ in read_pairs(path))
 
 
-def _judge(args: argparse.Namespace, pairs: int) -> Any:
-    from nid_plugin.audit.judge import judge_pairs, read_prompt, sample
+def _judge_settings(args: argparse.Namespace) -> Any:
+    """The judge's prompt and how to ask it; None without a judge."""
+    if not args.judge:
+        return None
+    from nid_plugin.audit.judge import read_prompt
     from nid_plugin.completion.options import teacher_settings
 
-    prompt, teacher = read_prompt(args.judge_prompt), teacher_settings(args, args.judge)
-    chosen = sample(pairs, args.judge_sample, args.seed)
-    return judge_pairs(args.pairs, chosen, prompt, teacher, args.judge_ledger or f"{args.pairs}.judge", args.seed)
+    return read_prompt(args.judge_prompt), teacher_settings(args, args.judge, needs_key=not args.judge_dry_run)
+
+
+def _judge(args: argparse.Namespace, pairs: int, prompt: Any, teacher: Any) -> Any:
+    from nid_plugin.audit.judge import judge_pairs, sample
+
+    chosen = sample(pairs, args.judge_sample or JUDGED, args.seed)
+    return judge_pairs(args.pairs, chosen, prompt, teacher, _judge_ledger(args), args.seed)
+
+
+def _judge_ledger(args: argparse.Namespace) -> str:
+    return args.judge_ledger or f"{args.pairs}.judge"
+
+
+def _show_estimate(args: argparse.Namespace, pairs: int, prompt: Any, teacher: Any) -> None:
+    """Tell what the judge would be asked, and what that costs."""
+    from nid_plugin.audit.judge import judging_estimate, sample
+    from nid_plugin.completion.estimate import BYTES_PER_TOKEN
+
+    chosen = sample(pairs, args.judge_sample or JUDGED, args.seed)
+    found = judging_estimate(args.pairs, chosen, prompt, teacher, _judge_ledger(args))
+    print(f"judge: {args.judge} about {len(chosen):,} of {pairs:,} pairs; {BYTES_PER_TOKEN:g} bytes taken as a token")
+    for line in found.lines(teacher.price, teacher.connection):
+        print(line)
+    print("nothing was sent, and nothing was audited")
 
 
 def _write_report(args: argparse.Namespace, report: dict[str, Any], words: Any) -> None:

@@ -1,12 +1,11 @@
 """One pass over the pairs: examined on several processes, counted and filtered in order in this one."""
 
 import contextlib
-import json
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,10 +16,10 @@ from nid_plugin.audit.detectors import SIDES, Side
 from nid_plugin.audit.dropping import DEFAULT, JUDGED, NEAR, reasons_named
 from nid_plugin.audit.examination import Examiner, Facts, printable
 from nid_plugin.audit.totals import Examples, Totals
-from nid_plugin.pairs import Pair, read_pairs
-from plugin_common.atomic_file import atomic_output
+from nid_plugin.pairs import Pair, read_pairs_and_lines
 from plugin_common.errors import UserError
-from plugin_common.json_lines import read_json_lines
+from plugin_common.json_lines import json_object
+from plugin_common.json_output import json_line, lines_output
 from plugin_common.ordered_pool import ordered_pool
 
 BATCH = 64
@@ -69,7 +68,10 @@ class Audit:
 
 
 def run_audit(
-    settings: AuditSettings, verdicts: Mapping[int, bool], progress: Callable[[int], object] = lambda pairs: None
+    settings: AuditSettings,
+    verdicts: Mapping[int, bool],
+    progress: Callable[[int], object] = lambda pairs: None,
+    evaluation: EvaluationIndex | None = None,
 ) -> Audit:
     """Examine, count and filter all pairs. Memory: 100 to 150 bytes a pair for duplicates, 150 more with ``halves``.
 
@@ -77,6 +79,7 @@ def run_audit(
         settings: see there.
         verdicts: of the judge, by place of the pair in the file (from 0).
         progress: called with numbers of pairs done.
+        evaluation: of :func:`evaluation_of`, where that was called already.
 
     Raises:
         UserError: an input cannot be read or holds no pair; an output cannot be written.
@@ -84,22 +87,27 @@ def run_audit(
     totals = Totals(Examples(settings.examples, settings.seed))
     earlier = EarlierPairs(near=settings.near_duplicates)
     with contextlib.ExitStack() as stack:
-        index = _evaluation(settings)
+        index = evaluation or evaluation_of(settings)
         outputs = [stack.enter_context(_output(path)) for path in (settings.kept, settings.dropped)]
         examined = stack.enter_context(_examined(settings, index))
-        for place, (pair, record, facts) in enumerate(examined):
+        for place, (pair, line, facts) in enumerate(examined):
             relations = earlier.relations(pair)
             verdict = verdicts.get(place)
             reasons = _reasons(settings.drop, facts, relations, verdict)
             totals.add(pair, facts, relations, verdict, reasons)
-            _write(outputs, record, reasons)
+            _write(outputs, line, reasons)
             progress(1)
         if totals.pairs == 0:
             raise UserError(f"{settings.pairs}: holds no pair; `nid complete` writes them")
     return Audit(totals, index)
 
 
-def _evaluation(settings: AuditSettings) -> EvaluationIndex | None:
+def evaluation_of(settings: AuditSettings) -> EvaluationIndex | None:
+    """The evaluation items that the settings name, None without any.
+
+    Raises:
+        UserError: they cannot be read.
+    """
     if not settings.evaluation:
         return None
     return evaluation_index(settings.evaluation, settings.fields, n=settings.run_words, shortest=settings.shortest_item)
@@ -139,20 +147,18 @@ class EarlierPairs:
         return found
 
 
-Task = tuple[Pair, dict[str, Any] | None, str | None]
-"""A pair, its record where it is to be written again, the second half of its document where it is known."""
+Task = tuple[Pair, bytes, str | None]
+"""A pair, its line (empty where it is not written again), the second half of its document where it is known."""
 
 
 @contextlib.contextmanager
-def _examined(
-    settings: AuditSettings, index: EvaluationIndex | None
-) -> Iterator[Iterator[tuple[Pair, dict[str, Any] | None, Facts]]]:
-    """The pairs, in order, with their records (where they are to be written) and what was found in them."""
+def _examined(settings: AuditSettings, index: EvaluationIndex | None) -> Iterator[Iterator[tuple[Pair, bytes, Facts]]]:
+    """The pairs, in order, with their lines (where they are to be written) and what was found in them."""
     with contextlib.ExitStack() as stack:
         tasks = _tasks(settings, stack)
         if settings.workers <= 1:
             examiner = Examiner(languages=settings.languages, evaluation=index)
-            yield ((pair, record, examiner.examine(pair, half)) for pair, record, half in tasks)
+            yield ((pair, line, examiner.examine(pair, half)) for pair, line, half in tasks)
             return
         pool = ordered_pool(settings.workers, _prepare, (settings.languages, index))
         yield _in_parallel(stack.enter_context(pool), tasks)
@@ -160,7 +166,7 @@ def _examined(
 
 def _in_parallel(
     map_in_order: Callable[..., Iterator[list[Facts]]], tasks: Iterable[Task]
-) -> Iterator[tuple[Pair, dict[str, Any] | None, Facts]]:
+) -> Iterator[tuple[Pair, bytes, Facts]]:
     under_way: deque[Sequence[Task]] = deque()
 
     def sent() -> Iterator[list[tuple[Pair, str | None]]]:
@@ -170,8 +176,8 @@ def _in_parallel(
             yield [(pair, half) for pair, _, half in batch]
 
     for results in map_in_order(_examine_batch, sent()):
-        for (pair, record, _), facts in zip(under_way.popleft(), results, strict=True):
-            yield pair, record, facts
+        for (pair, line, _), facts in zip(under_way.popleft(), results, strict=True):
+            yield pair, line, facts
 
 
 _examiner: Examiner | None = None  # of this worker process
@@ -188,13 +194,10 @@ def _examine_batch(batch: Sequence[tuple[Pair, str | None]]) -> list[Facts]:
 
 
 def _tasks(settings: AuditSettings, stack: contextlib.ExitStack) -> Iterator[Task]:
-    pairs = read_pairs(settings.pairs)
     second_half = _second_halves(settings.halves, stack)
-    if settings.kept is None and settings.dropped is None:
-        records: Iterable[dict[str, Any] | None] = repeat(None)
-    else:  # read once more beside the pairs, so that fields which no pair has are kept as well
-        records = (record for _, record in read_json_lines(settings.pairs))
-    return ((pair, record, second_half(pair.prompt)) for pair, record in zip(pairs, records, strict=False))
+    written = settings.kept is not None or settings.dropped is not None
+    pairs = read_pairs_and_lines(settings.pairs)
+    return ((pair, line if written else b"", second_half(pair.prompt)) for pair, line in pairs)
 
 
 def _second_halves(path: str | None, stack: contextlib.ExitStack) -> Callable[[str], str | None]:
@@ -206,25 +209,19 @@ def _second_halves(path: str | None, stack: contextlib.ExitStack) -> Callable[[s
     halves = stack.enter_context(by_prompt(read_halves(path), Half, Path(tempfile.gettempdir())))
 
     def second_half(prompt: str) -> str | None:
-        half = halves.take(prompt)
+        half = halves.find(prompt)  # a file may have several completions of a prompt
         return None if half is None else half.second_half
 
     return second_half
 
 
 def _output(path: str | None) -> contextlib.AbstractContextManager[BinaryIO | None]:
-    return contextlib.nullcontext() if path is None else atomic_output(path)
+    return contextlib.nullcontext() if path is None else lines_output(path)
 
 
-def _write(outputs: Sequence[BinaryIO | None], record: dict[str, Any] | None, reasons: Sequence[str]) -> None:
+def _write(outputs: Sequence[BinaryIO | None], line: bytes, reasons: Sequence[str]) -> None:
     kept, dropped = outputs
-    if record is None:
-        return
     if reasons and dropped is not None:
-        dropped.write(_line(record | {"dropped_for": list(reasons)}))
+        dropped.write(json_line(json_object(line, "") | {"dropped_for": list(reasons)}))
     elif not reasons and kept is not None:
-        kept.write(_line(record))
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        kept.write(line + b"\n")

@@ -4,8 +4,11 @@ The measure of Brown et al., "Language Models are Few-Shot Learners" (arXiv 2005
 punctuation and in lower case; runs of N words, 13 at most and 8 at least. Here N is one number for all sets. An item
 shorter than N words is looked for as a whole; one shorter than ``shortest`` is left out (and counted), since it would
 be found by chance. Unlike there, runs that many training texts have are not passed over: look at the hits.
+Words are those of ``normalised_words``: in a script without spaces, a run of 13 letters.
 """
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +16,17 @@ from typing import Any
 
 from nid_plugin.controls.text_measures import normalised_words
 from plugin_common.errors import UserError
-from plugin_common.json_lines import read_json_lines
+from plugin_common.json_lines import explained_reading, open_maybe_compressed, read_json_lines, read_raw_lines
 
 WORDS = 13
 SHORTEST = 8
+NAMES_OF_AN_ITEM = 3
+"""Where several items have a run of words, so many are named."""
 FIELDS = ("turns", "prompt", "question", "problem", "instruction", "input", "query", "goal", "ctx", "text", "content")
 """Fields of items that are looked for when none is named, in Hugging Face's and the judges' data sets."""
+
+_MARK = b"\xef\xbb\xbf"
+_START = 2**12  # bytes in which the first character shows
 
 _NAMES = ("question_id", "uid", "task_id", "id")
 
@@ -59,12 +67,14 @@ class EvaluationIndex:
         n: words of a run.
         items: how many are indexed.
         too_short: how many were left out.
+        without_text: rows of the files with nothing to look for: their fields are empty or hold no text.
         runs: length in words → run → names of its items, the first three.
     """
 
     n: int
     items: int = 0
     too_short: int = 0
+    without_text: int = 0
     runs: dict[int, dict[str, list[str]]] = field(default_factory=dict)
 
     def add(self, item: Item, shortest: int) -> None:
@@ -78,7 +88,7 @@ class EvaluationIndex:
         runs = self.runs.setdefault(length, {})
         for run in _runs(words, length):
             names = runs.setdefault(run, [])
-            if len(names) < 3 and item.name not in names:
+            if len(names) < NAMES_OF_AN_ITEM and item.name not in names:
                 names.append(item.name)
 
     def hits(self, prompt: Sequence[str], completion: Sequence[str]) -> list[Hit]:
@@ -109,8 +119,8 @@ def evaluation_index(
 
     Args:
         paths: JSON Lines or Parquet with the texts in fields, or plain text with an item a line.
-        fields: of JSON Lines and Parquet; a text, a list of texts or of objects with a ``content``. None: those of
-            ``FIELDS`` that an item has.
+        fields: of JSON Lines and Parquet; a text, a list of texts or of objects with a ``content`` (a text, or parts
+            with a ``text``). None: those of ``FIELDS`` that an item has.
         n: words of a run.
         shortest: items with fewer words are left out.
 
@@ -119,11 +129,13 @@ def evaluation_index(
     """
     index = EvaluationIndex(n)
     for path in paths:
-        before = index.items + index.too_short
-        for item in read_items(path, fields):
+        before, empty = index.items + index.too_short, Counter[str]()
+        for item in read_items(path, fields, empty):
             index.add(item, shortest)
+        index.without_text += empty.total()
         if index.items + index.too_short == before:
-            raise UserError(f"--decontaminate {path}: holds no item")
+            why = f": there is no text in {', '.join(empty)} of its {empty.total():,} rows" if empty else ""
+            raise UserError(f"--decontaminate {path}: holds no item{why}")
     if index.too_short and not index.items:
         raise UserError(
             f"--decontaminate: all {index.too_short:,} items have fewer than {shortest} words; "
@@ -132,25 +144,45 @@ def evaluation_index(
     return index
 
 
-def read_items(path: str, fields: Sequence[str] | None) -> Iterator[Item]:
-    """The texts of an evaluation set (see :func:`evaluation_index`)."""
+def read_items(path: str, fields: Sequence[str] | None, empty: Counter[str] | None = None) -> Iterator[Item]:
+    """The texts of an evaluation set (see :func:`evaluation_index`); rows without any are counted in ``empty``."""
+    empty = Counter() if empty is None else empty
     kind = Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
     if kind == ".txt":
         yield from _lines(path)
     elif kind in (".jsonl", ".json", ".ndjson"):
-        yield from _items(read_json_lines(path), path, fields)
+        yield from _items(_json_rows(path), path, fields, empty)
     elif kind == ".parquet":
-        yield from _items(_parquet_rows(path), path, fields)
+        yield from _items(_parquet_rows(path), path, fields, empty)
     else:
-        raise UserError(f"--decontaminate {path}: a name that ends in .jsonl, .parquet or .txt is expected")
+        raise UserError(f"--decontaminate {path}: a name that ends in .jsonl, .json, .parquet or .txt is expected")
 
 
 def _lines(path: str) -> Iterator[Item]:
-    from plugin_common.text_lines import read_lines
+    for number, line in read_raw_lines(path):
+        try:
+            yield Item(f"{path}:{number}", line.decode("utf-8-sig").strip())
+        except UnicodeDecodeError as error:
+            raise UserError(f"--decontaminate {path}, line {number}: not valid UTF-8 ({error.reason})") from error
 
-    for number, line in enumerate(read_lines(path, "space"), start=1):
-        if line.strip():
-            yield Item(f"{path}:{number}", line)
+
+def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of JSON Lines, or of a file that is one array of them."""
+    with explained_reading(path), open_maybe_compressed(path) as stream:
+        start = stream.read(_START)
+        is_array = start.removeprefix(_MARK).lstrip().startswith(b"[")
+        whole = start + stream.read() if is_array else b""
+    if not is_array:
+        yield from read_json_lines(path)
+        return
+    try:
+        rows = json.loads(whole)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: neither JSON Lines nor one JSON array ({error})") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, item {number}: a JSON object is expected, found {type(row).__name__}")
+        yield number, row
 
 
 def _parquet_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -165,7 +197,9 @@ def _parquet_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"--decontaminate {path}: cannot be read as Parquet ({error})") from error
 
 
-def _items(rows: Iterable[tuple[int, dict[str, Any]]], path: str, fields: Sequence[str] | None) -> Iterator[Item]:
+def _items(
+    rows: Iterable[tuple[int, dict[str, Any]]], path: str, fields: Sequence[str] | None, empty: Counter[str]
+) -> Iterator[Item]:
     for number, row in rows:
         wanted = [name for name in (fields or FIELDS) if row.get(name) is not None]
         if not wanted:
@@ -176,11 +210,13 @@ def _items(rows: Iterable[tuple[int, dict[str, Any]]], path: str, fields: Sequen
             )
         own = next((row[name] for name in _NAMES if isinstance(row.get(name), str | int)), None)
         name = f"{path}:{number}" if own is None else f"{path}:{number} ({own})"
-        for key in wanted:
-            texts = list(_texts(row[key]))
-            for turn, text in enumerate(texts, start=1):
+        texts = {key: list(_texts(row[key])) for key in wanted}
+        if not any(text.strip() for listed in texts.values() for text in listed):
+            empty[", ".join(wanted)] += 1
+        for key, listed in texts.items():
+            for turn, text in enumerate(listed, start=1):
                 if text.strip():
-                    yield Item(f"{name} {key}" + (f"[{turn}]" if len(texts) > 1 else ""), text)
+                    yield Item(f"{name} {key}" + (f"[{turn}]" if len(listed) > 1 else ""), text)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -189,5 +225,5 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             yield from _texts(part)
-    elif isinstance(value, dict) and isinstance(value.get("content"), str):
-        yield value["content"]
+    elif isinstance(value, dict):
+        yield from _texts(value.get("content", value.get("text")))

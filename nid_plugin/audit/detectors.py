@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nid_plugin.audit import assistant_rules, conversation_rules, instruction_rules
-from nid_plugin.audit.matching import Match
+from nid_plugin.audit.matching import Match, without_long_blanks
 
-DETECTORS_VERSION = 1
+DETECTORS_VERSION = 2
 """Goes up when any detector may find something else than before; reports carry it."""
 
 Side = Literal["prompt", "completion"]
@@ -175,5 +175,6 @@ def is_strict(names: AbstractSet[str]) -> bool:
 
 def find_all(text: str, side: Side, detectors: Iterable[Detector] = DETECTORS) -> dict[str, list[Match]]:
     """What the detectors that look at this side found in the text: name → places, only where there are any."""
+    text = without_long_blanks(text)
     found = ((detector.name, detector.find(text)) for detector in detectors if side in detector.sides)
     return {name: matches for name, matches in found if matches}

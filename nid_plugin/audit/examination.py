@@ -9,6 +9,7 @@ from nid_plugin.audit.decontamination import EvaluationIndex, Hit
 from nid_plugin.audit.detectors import DETECTORS, SIDES, Side, find_all
 from nid_plugin.audit.matching import Match
 from nid_plugin.controls.text_measures import normalised_words
+from nid_plugin.documents.words import words
 from nid_plugin.pairs import Pair
 
 EXCERPT_BEFORE, EXCERPT_AFTER = 60, 120
@@ -37,7 +38,7 @@ class SideFacts:
     """One side of a pair.
 
     Attributes:
-        words, characters: words are separated by white space.
+        words, characters: words are separated by white space; a letter of a script without spaces is a word.
         found: detector → an excerpt at the first place.
         language: where it is sure.
     """
@@ -105,7 +106,7 @@ class Examiner:
 
     def _side(self, side: Side, text: str) -> SideFacts:
         found = {name: excerpt(text, matches[0]) for name, matches in find_all(text, side, DETECTORS).items()}
-        return SideFacts(len(text.split()), len(text), found, self._language(text))
+        return SideFacts(len(words(text)), len(text), found, self._language(text))
 
 
 def _properties(pair: Pair, facts: Facts) -> list[str]:

@@ -1,4 +1,4 @@
-"""Shares with their uncertainty, and agreement of two raters."""
+"""Shares with their uncertainty, quantiles, and agreement of two raters."""
 
 import math
 
@@ -20,6 +20,11 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
     spread = _Z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
     low, high = ((middle + sign * spread) / (1 + z2 / trials) for sign in (-1, 1))
     return (0.0 if hits == 0 else low), (1.0 if hits == trials else high)
+
+
+def quantile_rank(percent: int, count: int) -> int:
+    """The place (from 1) in ``count`` sorted values of the smallest one that ``percent`` of them do not exceed."""
+    return max(1, -(-count * percent // 100))
 
 
 def kappa(both: int, only_first: int, only_second: int, neither: int) -> float | None:

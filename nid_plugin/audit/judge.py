@@ -1,24 +1,31 @@
 """A language model judges whether pairs hold instruction content; asked by the client and ledger that ask teachers."""
 
+import contextlib
 import hashlib
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from nid_plugin.completion.ledger import Ledger, open_ledger
+from nid_plugin.completion.estimate import Estimate, estimate, tokens_of_bytes
+from nid_plugin.completion.ledger import Ledger, check_settings, open_ledger, read_ledger
 from nid_plugin.completion.options import TeacherSettings
 from nid_plugin.completion.settings import Request, RequestIds
 from nid_plugin.pairs import Pair, read_pairs
 from plugin_common.errors import UserError
 
 PROMPT_VERSION = 1
+LEDGER_OPTION = "--judge-ledger"
 PROMPT_FILE = Path(__file__).with_name("judge_prompt.txt")
 
 _PLACES = re.compile(r"\{(prompt|completion)\}")
-_VERDICT = re.compile(r"^[\s\"'*_`]*VERDICT\s*:[\s\"'*_`]*(YES|NO)[\s\"'*_`.]*$", re.M | re.I)
+_VERDICT = re.compile(r"^[ \t\"'*_`#>]*VERDICT[ \t*_]*:[\s\"'*_`]*(YES|NO)[\s\"'*_`.!]*$", re.M | re.I)
+VERDICT_TOKENS = 6
+"""Of the answer that is asked for, about."""
 
 
 @dataclass(frozen=True)
@@ -114,23 +121,52 @@ def judge_pairs(
     from nid_plugin.completion.asking import reserve_bytes
     from nid_plugin.completion.running import ask_with_progress, raise_if_stopped
 
-    settings = {"request": teacher.request.as_dict(), "judge": prompt.key}
-    reserve = reserve_bytes(teacher.request, teacher.connection)
+    settings, reserve = _ledger_settings(prompt, teacher), reserve_bytes(teacher.request, teacher.connection)
 
-    def pending(ledger: Ledger) -> Iterator[Request]:
-        asked: set[str] = set()
-        for _, request in requests(path, chosen, prompt, teacher):
-            if request.id not in asked and ledger.state(request.id) in ("left", "failed for now"):
-                asked.add(request.id)
-                yield request
+    def pending() -> Iterator[Request]:
+        return _pending(requests(path, chosen, prompt, teacher), ledger)
 
-    with open_ledger(folder, settings, reserve_bytes=reserve) as ledger:
-        total = sum(1 for _ in pending(ledger))
+    with open_ledger(folder, settings, reserve_bytes=reserve, option=LEDGER_OPTION) as ledger:
+        for note in ledger.notes:
+            print(f"{folder}: {note}", file=sys.stderr)
+        total = sum(1 for _ in pending())
         if total:
-            outcome = ask_with_progress(pending(ledger), teacher, ledger, total=total, description="judging")
-            raise_if_stopped(outcome, sum(1 for _ in pending(ledger)))
+            outcome = ask_with_progress(pending(), teacher, ledger, total=total, description="judging")
+            raise_if_stopped(outcome, sum(1 for _ in pending()))
         judgement = Judgement(teacher.request.model, prompt.name, seed)
         return _collect(judgement, requests(path, chosen, prompt, teacher), ledger)
+
+
+def judging_estimate(
+    path: str, chosen: frozenset[int], prompt: JudgePrompt, teacher: TeacherSettings, folder: str
+) -> Estimate:
+    """What :func:`judge_pairs` with the same arguments would still ask, in tokens; nothing is sent or written.
+
+    Raises:
+        UserError: the ledger was made with other settings.
+    """
+    with contextlib.ExitStack() as stack:
+        ledger = None
+        if (Path(folder) / "settings.json").exists():
+            check_settings(Path(folder), _ledger_settings(prompt, teacher), LEDGER_OPTION)
+            ledger = stack.enter_context(read_ledger(folder))
+        fixed = tokens_of_bytes(teacher.request.system) if teacher.request.system else 0
+        left = _pending(requests(path, chosen, prompt, teacher), ledger)
+        sizes = ((fixed + tokens_of_bytes(request.text), VERDICT_TOKENS) for request in left)
+        return replace(estimate(sizes, teacher.request), expected="a verdict each")
+
+
+def _ledger_settings(prompt: JudgePrompt, teacher: TeacherSettings) -> dict[str, Any]:
+    return {"request": teacher.request.as_dict(), "judge": prompt.key}
+
+
+def _pending(every: Iterable[tuple[int, Request]], ledger: Ledger | None) -> Iterator[Request]:
+    """Requests that are to be sent, each once: without an answer, and not refused for good."""
+    met: set[str] = set()
+    for _, request in every:
+        if request.id not in met and (ledger is None or ledger.state(request.id) in ("left", "failed for now")):
+            met.add(request.id)
+            yield request
 
 
 def requests(

@@ -23,6 +23,27 @@ _QUOTED = re.compile(
 )
 
 
+_LONG_BLANKS = re.compile(r"(?<!\s)\s{101,}")
+_KEPT_BLANKS = 50
+_FILLER = "\0"
+
+
+def without_long_blanks(text: str) -> str:
+    """The text with the middle of long runs of white space filled, as long as before.
+
+    The rules try white space in several ways, which takes time that grows with the square of its length. What begins a
+    line after such a run still does.
+    """
+    return _LONG_BLANKS.sub(_filled, text)
+
+
+def _filled(blanks: re.Match[str]) -> str:
+    middle = blanks.group()[_KEPT_BLANKS:-_KEPT_BLANKS]
+    end = "\n" if "\n" in middle else _FILLER
+    kept = blanks.group()[:_KEPT_BLANKS], blanks.group()[-_KEPT_BLANKS:]
+    return f"{kept[0]}{_FILLER * (len(middle) - 1)}{end}{kept[1]}"
+
+
 @lru_cache(maxsize=8)
 def without_quotes(text: str) -> str:
     """The text with what stands in quotation marks hidden, as long as before.

@@ -1,17 +1,19 @@
 """The report of an audit: as JSON values, and as Markdown made from these alone."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nid_plugin.audit.accuracy import ANY_STRICT, MEASURED
 from nid_plugin.audit.audit_run import Audit, AuditSettings
+from nid_plugin.audit.decontamination import NAMES_OF_AN_ITEM
 from nid_plugin.audit.detectors import DETECTORS, DETECTORS_VERSION, SIDES
 from nid_plugin.audit.dropping import RELATIONS
 from nid_plugin.audit.examination import PROPERTIES
 from nid_plugin.audit.intervals import kappa, wilson
 from nid_plugin.audit.judge import Judgement
 from nid_plugin.audit.totals import Agreement, Totals
+from nid_plugin.markdown import code_span, listed, plain, table
 
 FORMAT = 1
 MOST_LISTED = 20
@@ -107,8 +109,10 @@ def _evaluation(audit: Audit, settings: AuditSettings) -> dict[str, Any]:
         "words_of_a_run": audit.evaluation.n,
         "items": audit.evaluation.items,
         "items_too_short": audit.evaluation.too_short,
+        "rows_without_text": audit.evaluation.without_text,
         "items_hit": len(audit.totals.hits),
         "pairs": audit.totals.properties["evaluation-overlap"],
+        "hits_found": audit.totals.hits.total(),
         "most_hit": dict(audit.totals.hits.most_common(MOST_LISTED)),
         "hits": audit.totals.hit_list,
     }
@@ -139,8 +143,8 @@ def as_markdown(report: Mapping[str, Any], figure: str | None) -> str:
     found = report["detectors"]
     blocks = [
         "# Audit of pairs",
-        f"`{report['pairs_file']}`: {report['pairs']:,} pairs. Teachers: {_listed(report['teachers'])}. "
-        f"Finish reasons: {_listed(report['finish_reasons'])}.",
+        f"{code_span(report['pairs_file'])}: {report['pairs']:,} pairs. Teachers: {listed(report['teachers'])}. "
+        f"Finish reasons: {listed(report['finish_reasons'])}.",
         f"**{percent(found['strict'])}** of the pairs hold what instruction data is made of (groups assistant and "
         f"instruction below); {percent(found['any'])} have any finding. Shares are of all pairs, with 95 % intervals; "
         "rules find and miss things: see their precision and recall.",
@@ -165,20 +169,6 @@ def as_markdown(report: Mapping[str, Any], figure: str | None) -> str:
 def percent(part: Mapping[str, float]) -> str:
     """``0.70 % (0.41 to 1.20 %)``."""
     return f"{100 * part['share']:.2f} % ({100 * part['low']:.2f} to {100 * part['high']:.2f} %)"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> str:
-    """A Markdown table; columns after the first ``left`` are set to the right."""
-    lines = [_row(head), "|" + "---|" * left + "---:|" * (len(head) - left), *map(_row, rows)]
-    return "\n".join(lines)
-
-
-def _row(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _dropping(drop: Mapping[str, Any]) -> list[str]:
@@ -210,16 +200,12 @@ def _detector_table(found: Mapping[str, Any]) -> str:
 def _examples(examples: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     blocks = []
     for name in names:
-        if name in examples:
-            lines = [f"- {one['side']} of `{one['id']}`: {_quoted(one['excerpt'])}" for one in examples[name]]
+        if examples.get(name):
+            lines = [
+                f"- {one['side']} of {code_span(one['id'])}: {code_span(one['excerpt'])}" for one in examples[name]
+            ]
             blocks.append("\n".join([f"**{name}**, drawn at random:", "", *lines]))
     return blocks
-
-
-def _quoted(text: str) -> str:
-    """Text in a code span: nothing in it is Markdown or HTML."""
-    ticks = "`" * (1 + max((len(run) for run in text.split() if set(run) == {"`"}), default=0) + 2 * ("`" in text))
-    return f"{ticks} {text} {ticks}"
 
 
 def _length_table(lengths: Mapping[str, Any]) -> str:
@@ -252,7 +238,7 @@ def _language_section(languages: Mapping[str, Any] | None) -> list[str]:
     if languages is None:
         return []
     changes = [f"{one['from']} → {one['to']} {one['pairs']:,}" for one in languages["changes"]]
-    sides = "; ".join(f"{side}s: {_listed(languages[side])}" for side in SIDES)
+    sides = "; ".join(f"{side}s: {listed(languages[side])}" for side in SIDES)
     return [
         "## Languages",
         f"{sides}. Both sides are sure in {languages['compared']:,} pairs, of which {languages['changed']:,} change"
@@ -264,21 +250,25 @@ def _evaluation_section(evaluation: Mapping[str, Any] | None) -> list[str]:
     if evaluation is None:
         return []
     text = (
-        f"{evaluation['items']:,} items of {', '.join(evaluation['files'])} ("
-        f"{evaluation['items_too_short']:,} more are too short to be looked for); runs of "
+        f"{evaluation['items']:,} items of {', '.join(map(code_span, evaluation['files']))} ("
+        f"{evaluation['items_too_short']:,} more are too short to be looked for, {evaluation['rows_without_text']:,} "
+        f"rows hold no text); runs of "
         f"{evaluation['words_of_a_run']} words, or the whole of a shorter item. "
-        f"{evaluation['items_hit']:,} items are hit, in {evaluation['pairs']:,} pairs."
+        f"{evaluation['items_hit']:,} items are hit, in {evaluation['pairs']:,} pairs (of a run that many items have, "
+        f"the first {NAMES_OF_AN_ITEM} count)."
     )
     hits = [
-        (_quoted(h["item"]), f"`{h['id']}`", h["side"], _quoted(h["words"])) for h in evaluation["hits"][:MOST_LISTED]
+        (code_span(h["item"]), code_span(h["id"]), h["side"], code_span(h["words"]))
+        for h in evaluation["hits"][:MOST_LISTED]
     ]
     found = [table(("item", "pair", "side", "words in common"), hits, left=4)] if hits else []
-    more = len(evaluation["hits"]) - len(hits)
-    return ["## Overlap with evaluation sets", text, *found, *([f"{more:,} more in report.json."] if more else [])]
+    more = evaluation["hits_found"] - len(hits)
+    rest = [f"{more:,} more; report.json has the first {len(evaluation['hits']):,} hits."] if more else []
+    return ["## Overlap with evaluation sets", text, *found, *rest]
 
 
 def _judge_section(judge: Mapping[str, Any]) -> str:
-    unread = f" Without a verdict: {_listed(judge['unread'])}." if judge["unread"] else ""
+    unread = f" Without a verdict: {listed(judge['unread'])}." if judge["unread"] else ""
     rows = [
         (
             title,
@@ -292,8 +282,8 @@ def _judge_section(judge: Mapping[str, Any]) -> str:
     ]
     head = ("detectors against the judge", "both", "only detectors", "only judge", "neither", "Cohen's kappa")
     return (
-        f"## Judge\n\n`{judge['model']}`, prompt: {judge['prompt']}; a random sample of {judge['asked']:,} pairs (seed "
-        f"{judge['seed']}), {judge['judged']:,} judged.{unread} Instruction content: "
+        f"## Judge\n\n{code_span(judge['model'])}, prompt: {plain(judge['prompt'])}; a random sample "
+        f"of {judge['asked']:,} pairs (seed {judge['seed']}), {judge['judged']:,} judged.{unread} Instruction content: "
         f"**{instruction_share(judge)}** (the paper found 0.7 % in its own pairs)."
         f"\n\n{table(head, rows)}"
     )

@@ -8,9 +8,11 @@ from typing import Any
 
 from nid_plugin.audit.detectors import BY_NAME, SIDES, Side, is_strict
 from nid_plugin.audit.examination import Facts
+from nid_plugin.audit.intervals import quantile_rank
 from nid_plugin.pairs import Pair
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+QUANTILES = (5, 25, 50, 75, 95)
+"""In percent."""
 HITS_KEPT = 1000
 
 
@@ -36,11 +38,11 @@ class Distribution:
             "min": ordered[0][0],
         }
         for q in QUANTILES:
-            result[f"{q:.0%}"] = _quantile(ordered, q * total)
+            result[f"{q}%"] = _value_at(ordered, quantile_rank(q, total))
         return result | {"max": ordered[-1][0]}
 
 
-def _quantile(ordered: Sequence[tuple[int, int]], rank: float) -> int:
+def _value_at(ordered: Sequence[tuple[int, int]], rank: int) -> int:
     passed = 0
     for value, count in ordered:
         passed += count

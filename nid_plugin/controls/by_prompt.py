@@ -42,7 +42,16 @@ class ByPrompt(Generic[T]):
     def take(self, prompt: str) -> T | None:
         """The next record with this prompt, which is then no longer here; None where there is none."""
         key = prompt_key(prompt)
-        position = self._first.pop(key, None)
+        last = not self._more.get(key)
+        record = self.find(prompt)
+        if last:
+            self._first.pop(key, None)
+        return record
+
+    def find(self, prompt: str) -> T | None:
+        """As :meth:`take`, but the last record with this prompt stays, and is found again."""
+        key = prompt_key(prompt)
+        position = self._first.get(key)
         if position is None:
             return None
         if waiting := self._more.get(key):

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from nid_plugin.audit.intervals import quantile_rank
 from nid_plugin.controls.by_prompt import ByPrompt, prompt_key
 from nid_plugin.controls.text_measures import copied_share, distinct_share, normalised_words, overlap_f1
+from nid_plugin.documents.words import words
 from nid_plugin.halving import Half
 from nid_plugin.pairs import Pair
 
@@ -36,8 +38,8 @@ class Values:
         ordered = sorted(self.values)
         if not ordered:
             return {"count": 0}
-        ranks = {f"p{percent}": max(0, -(-len(ordered) * percent // 100) - 1) for percent in (5, 50, 95)}
-        quantiles = {name: round(ordered[rank], 4) for name, rank in ranks.items()}
+        ranks = {f"p{percent}": quantile_rank(percent, len(ordered)) for percent in (5, 50, 95)}
+        quantiles = {name: round(ordered[rank - 1], 4) for name, rank in ranks.items()}
         return {"count": len(ordered), "mean": round(sum(ordered) / len(ordered), 4), **quantiles}
 
 
@@ -61,7 +63,7 @@ class Side:
     Attributes:
         only_here: pairs whose prompt the other file does not have; all else is about the common prompts.
         findings: completions in which something was found, by its name.
-        words, characters: of a completion; words are runs of characters other than white space.
+        words, characters: of a completion; words as ``documents.words`` has them.
         distinct: by n, the share of different n-grams in a completion cut to the words of the shorter one of the two.
         copied: the share of a completion's runs of ``COPIED_WORDS`` words that occur in its prompt.
         with_second_half: by n, the overlap with the document's own second half.
@@ -85,8 +87,8 @@ class Side:
         self.pairs += 1
         self.teachers[pair.teacher or "unknown"] += 1
         self.finish_reasons[pair.finish_reason or "unknown"] += 1
-        self.findings.update(set(findings(pair)))
-        self.words.add(len(pair.completion.split()))
+        self.findings.update(list(dict.fromkeys(findings(pair))))  # in this order, whatever the hash seed
+        self.words.add(len(words(pair.completion)))
         self.characters.add(len(pair.completion))
         prompt, completion = pair.usage.get("prompt_tokens"), pair.usage.get("completion_tokens")
         if isinstance(prompt, int) and isinstance(completion, int):
@@ -121,19 +123,19 @@ class Comparison:
         self.a.add(a, findings)
         self.b.add(b, findings)
         self.identical += a.completion == b.completion
-        lengths = len(a.completion.split()), len(b.completion.split())
+        lengths = len(words(a.completion)), len(words(b.completion))
         self.longer["a" if lengths[0] > lengths[1] else "b" if lengths[1] > lengths[0] else "neither"] += 1
-        prompt, words = normalised_words(a.prompt), [normalised_words(pair.completion) for pair in (a, b)]
-        shorter = min(map(len, words))
-        for side, own in zip((self.a, self.b), words, strict=True):
+        prompt, completions = normalised_words(a.prompt), [normalised_words(pair.completion) for pair in (a, b)]
+        shorter = min(map(len, completions))
+        for side, own in zip((self.a, self.b), completions, strict=True):
             side.copied.add(copied_share(own, prompt, COPIED_WORDS))
             for n, values in side.distinct.items():
                 values.add(distinct_share(own[:shorter], n))
         for n, values in self.alike.items():
-            values.add(overlap_f1(words[0], words[1], n))
+            values.add(overlap_f1(completions[0], completions[1], n))
         if half is not None:
             second = normalised_words(half.second_half)
-            for side, own in zip((self.a, self.b), words, strict=True):
+            for side, own in zip((self.a, self.b), completions, strict=True):
                 for n, values in side.with_second_half.items():
                     values.add(overlap_f1(own, second, n))
 
@@ -170,7 +172,7 @@ def compare(
     """
     drawn: list[tuple[int, int, tuple[Pair, Pair]]] = []
     for number, both in enumerate(pairs):
-        half = halves.take(both[0].prompt) if halves is not None else None
+        half = halves.find(both[0].prompt) if halves is not None else None
         counts.without_second_half += halves is not None and half is None
         counts.add(*both, half, findings)
         entry = (-prompt_key(both[0].prompt, seed), number, both)  # the heap's smallest is the one to go

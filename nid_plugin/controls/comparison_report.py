@@ -1,11 +1,11 @@
 """The report of a comparison of two teachers: as JSON values and as Markdown."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nid_plugin.completion.prices import Price, price_of
 from nid_plugin.controls.comparison import COPIED_WORDS, Comparison, Side, Values
+from nid_plugin.markdown import code_block, code_span, listed, plain, table
 from nid_plugin.pairs import Pair
 
 EXCERPT = 500
@@ -38,14 +38,12 @@ def as_markdown(comparison: Comparison, names: Mapping[str, str], prices: Mappin
     lines = [
         "# Two teachers on the same prompts",
         "",
-        f"A is `{names['a']}` ({_listed(comparison.a.teachers)}), B is `{names['b']}` "
-        f"({_listed(comparison.b.teachers)}).",
+        f"A is {code_span(names['a'])} ({listed(comparison.a.teachers)}), B is {code_span(names['b'])} "
+        f"({listed(comparison.b.teachers)}).",
         f"They have {common:,} prompts in common; only A has {comparison.a.only_here:,} more, only B "
         f"{comparison.b.only_here:,}. Everything below is about the common ones.",
         "",
-        "| | A | B |",
-        "|---|---:|---:|",
-        *_rows(sides, prices),
+        table(("", "A", "B"), _rows(sides, prices)),
         "",
         f"A's completion has more words for {_share(longer['a'], common)} of the prompts, B's for "
         f"{_share(longer['b'], common)}; {_share(comparison.identical, common)} of the completions are identical.",
@@ -62,7 +60,7 @@ def as_markdown(comparison: Comparison, names: Mapping[str, str], prices: Mappin
     if comparison.without_second_half:
         lines += ["", f"No second half was found for {comparison.without_second_half:,} of the common prompts."]
     for number, (a, b) in enumerate(comparison.examples, start=1):
-        lines += ["", f"## Example {number}", "", f"Source: {a.source}", *_example(a, b)]
+        lines += ["", f"## Example {number}", "", f"Source: {code_span(a.source)}", *_example(a, b)]
     return "\n".join(lines) + "\n"
 
 
@@ -98,9 +96,9 @@ def cost(side: Side, prices: Mapping[str, Price]) -> float | None:
     )
 
 
-def _rows(sides: Sequence[Side], prices: Mapping[str, Price]) -> list[str]:
-    def row(name: str, cells: Sequence[str]) -> str:
-        return f"| {name} | {' | '.join(cells)} |"
+def _rows(sides: Sequence[Side], prices: Mapping[str, Price]) -> list[list[str]]:
+    def row(name: str, cells: Sequence[str]) -> list[str]:
+        return [name, *cells]
 
     rows = [row("words a completion: mean", [_mean(side.words, 1) for side in sides])]
     rows += [row("words a completion: 5 %, 50 %, 95 %", [_quantiles(side.words) for side in sides])]
@@ -111,7 +109,7 @@ def _rows(sides: Sequence[Side], prices: Mapping[str, Price]) -> list[str]:
         names = sorted({name for counter in counters for name in counter})
         rows += [
             row(
-                f"{title} {name}",
+                f"{title} {plain(name)}",
                 [_share(side.get(name, 0), one.pairs) for side, one in zip(counters, sides, strict=True)],
             )
             for name in names
@@ -156,21 +154,9 @@ def _share(count: int, of: int) -> str:
     return f"{100 * count / of:.1f} %" if of else "–"
 
 
-def _listed(names: Counter[str]) -> str:
-    return ", ".join(name for name, _ in names.most_common())
-
-
 def _example(a: Pair, b: Pair) -> list[str]:
     texts = (("The prompt's end", a.prompt[-EXCERPT:]), ("A goes on", a.completion), ("B goes on", b.completion))
     lines = []
     for title, text in texts:
-        lines += ["", f"**{title}:**", "", *_quoted(text[:EXCERPT] + ("…" if len(text) > EXCERPT else ""))]
+        lines += ["", f"**{title}:**", "", *code_block(text[:EXCERPT] + ("…" if len(text) > EXCERPT else ""))]
     return lines
-
-
-def _quoted(text: str) -> list[str]:
-    """Lines of a block quote that shows the text as it is: fenced, with a fence that the text does not have."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return [f"{fence}text", *text.split("\n"), fence]

@@ -39,19 +39,19 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _write_all(args: argparse.Namespace) -> None:
-    from nid_plugin.controls.files import at_least_one
+    from nid_plugin.controls.files import at_least_one, tell
     from nid_plugin.controls.second_half import control_pair
     from nid_plugin.halving import read_halves
     from nid_plugin.pairs import write_pairs
 
     halves = at_least_one(read_halves(args.halves), f"--halves {args.halves}: holds no document")
     count = write_pairs(args.out, map(control_pair, halves))
-    print(f"{args.out}: {count:,} pairs, the completion of each is its document's second half")
+    tell(f"{args.out}: {count:,} pairs, the completion of each is its document's second half", args.out)
 
 
 def _write_like(args: argparse.Namespace) -> None:
     from nid_plugin.controls.by_prompt import by_prompt
-    from nid_plugin.controls.files import at_least_one, folder_of
+    from nid_plugin.controls.files import at_least_one, folder_of, tell
     from nid_plugin.controls.second_half import ControlCounts, controls_like
     from nid_plugin.halving import Half, read_halves
     from nid_plugin.pairs import read_pairs, write_pairs
@@ -61,11 +61,16 @@ def _write_like(args: argparse.Namespace) -> None:
     with by_prompt(read_halves(args.halves), Half, folder_of(args.out)) as halves:
         write_pairs(args.out, controls_like(teacher, halves, counts, match_length=args.match_length))
         not_taken = len(halves)
-    print(f"{args.out}: {counts.pairs:,} pairs, in the order of {args.like}")
+    tell(f"{args.out}: {counts.pairs:,} pairs, in the order of {args.like}", args.out)
     if counts.without_document:
-        print(f"  {counts.without_document:,} pairs of {args.like} have no document in {args.halves}: left out")
-    print(f"  {not_taken:,} documents of {args.halves} have no pair in {args.like}: left out")
+        tell(
+            f"  {counts.without_document:,} pairs of {args.like} have no document in {args.halves}: left out", args.out
+        )
+    tell(f"  {not_taken:,} documents of {args.halves} have no pair in {args.like}: left out", args.out)
     if args.match_length:
-        print(f"  {counts.cut:,} second halves cut to the teacher's number of words, {counts.shorter:,} are shorter")
+        tell(
+            f"  {counts.cut:,} second halves cut to the teacher's number of words, {counts.shorter:,} are shorter",
+            args.out,
+        )
     means = [f"{words / counts.pairs:,.1f}" for words in (counts.words, counts.teacher_words)]
-    print(f"  words a completion: {means[0]}, the teacher's {means[1]}")
+    tell(f"  words a completion: {means[0]}, the teacher's {means[1]}", args.out)

@@ -1,5 +1,7 @@
-"""What a control reads and writes: nothing is overwritten unasked, inputs never; an id stands for one pair."""
+"""What a control reads and writes: folders are not overwritten unasked, inputs never; an id stands for one pair."""
 
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,7 +29,9 @@ def refuse_overwriting(out: str, inputs: Mapping[str, str | None]) -> None:
 
 
 def folder_of(out: str) -> Path:
-    """The folder in which ``out`` stands."""
+    """The folder in which ``out`` stands; the one for temporary files if it is standard output."""
+    if out == "-":
+        return Path(tempfile.gettempdir())
     return Path(out).resolve().parent
 
 
@@ -60,10 +64,18 @@ def report_folder(
     return whole_folder(out, marker=REPORT, replaces=(lambda _: [path.name for path in own]) if own else None)
 
 
-def refuse_standard_input(path: str, why: str) -> None:
-    """Raise a ``UserError`` if ``path`` is standard input, which can be read only once."""
+def read_only_once(path: str) -> str | None:
+    """Says so if ``path`` is standard input, a pipe or the like: read again, it would be empty."""
     if path == "-":
-        raise UserError(f"standard input: {why}; give a file")
+        return "standard input can be read only once"
+    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        return f"{path}: is no regular file and can be read only once"
+    return None
+
+
+def tell(line: str, out: str) -> None:
+    """Print a line about what was written to ``out``; not among it where that is standard output."""
+    print(line, file=sys.stderr if out == "-" else sys.stdout)
 
 
 def at_least_one(records: Iterable[T], message: str) -> Iterator[T]:

@@ -1,16 +1,13 @@
 """The control without a teacher: the completion is the document's own second half."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from nid_plugin.controls.by_prompt import ByPrompt
+from nid_plugin.documents.words import words
 from nid_plugin.halving import Half
 from nid_plugin.pairs import HALF_OF_DOCUMENT, Pair
 from plugin_common.errors import UserError
-
-_WORD = re.compile(r"\S+")
 
 
 @dataclass
@@ -62,11 +59,11 @@ def controls_like(
             counts.without_document += 1
             continue
         counts.pairs += 1
-        teacher_words, words = count_words(pair.completion), count_words(half.second_half)
+        teacher_words, own_words = len(words(pair.completion)), len(words(half.second_half))
         completion = first_words(half.second_half, teacher_words) if match_length else half.second_half
         counts.cut += len(completion) < len(half.second_half)
-        counts.shorter += words < teacher_words
-        counts.words += min(words, teacher_words) if match_length else words
+        counts.shorter += own_words < teacher_words
+        counts.words += min(own_words, teacher_words) if match_length else own_words
         counts.teacher_words += teacher_words
         yield _pair(half, completion)
     if not counts.pairs:
@@ -79,22 +76,17 @@ def controls_like(
 def first_words(text: str, count: int) -> str:
     """The text up to the end of its word number ``count``, white space as it stands; the whole text if it has no more.
 
-    Words are runs of characters other than white space.
+    Words as ``documents.words`` has them.
     """
     if count < 1:
         raise ValueError(f"count {count}: at least one word is expected")
-    last = None
-    words = 0
-    for words, last in enumerate(islice(_WORD.finditer(text), count), start=1):  # noqa: B007 (the last one counts)
-        pass
-    if last is None or words < count or not _WORD.search(text, last.end()):
+    listed = words(text)
+    if len(listed) <= count:
         return text
-    return text[: last.end()]
-
-
-def count_words(text: str) -> int:
-    """Runs of characters other than white space."""
-    return len(text.split())
+    end = 0
+    for word in listed[:count]:
+        end = text.index(word, end) + len(word)
+    return text[:end]
 
 
 def _pair(half: Half, completion: str) -> Pair:

@@ -40,11 +40,13 @@ def run(args: argparse.Namespace) -> None:
     import contextlib
     import json
 
-    from nid_plugin.controls.files import REPORT, refuse_standard_input, report_folder
+    from nid_plugin.controls.files import REPORT, read_only_once, report_folder
     from nid_plugin.controls.subsets import Keys, membership, repeated
     from nid_plugin.pairs import pair_line, read_pairs
+    from plugin_common.errors import UserError
 
-    refuse_standard_input(args.pairs, "the pairs are read twice")
+    if once := read_only_once(args.pairs):
+        raise UserError(f"{once}, and the pairs are read twice; give a file")
     folder = report_folder(args.out, ["pairs-*.jsonl"], [args.pairs], overwrite=args.overwrite)
     keys = Keys(args.seed)
     keys.add_all(read_pairs(args.pairs))

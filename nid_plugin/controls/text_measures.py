@@ -1,17 +1,31 @@
 """How long, how varied and how alike texts are, counted in words; pure functions."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+import regex
+
+from nid_plugin.documents.words import UNSPACED
+
+_ASCII_WORD = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
+_LETTERS = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
+_WORD = regex.compile(rf"[{UNSPACED}]\p{{M}}*|{_LETTERS}(?:'{_LETTERS})*", regex.V1)
 
 Gram = tuple[str, ...]
 
 
 def normalised_words(text: str) -> list[str]:
-    """Runs of letters and digits, in lower case; punctuation and white space do not count."""
-    return _WORD.findall(text.casefold())
+    """Runs of letters (with their accents) and digits, in lower case; punctuation and white space do not count.
+
+    Both apostrophes and both ways to write an accented letter come out alike; a letter of a script without spaces
+    between words is a word of its own.
+    """
+    folded = text.casefold()
+    if folded.isascii():
+        return _ASCII_WORD.findall(folded)
+    return _WORD.findall(unicodedata.normalize("NFC", folded).replace("’", "'"))
 
 
 def n_grams(words: Sequence[str], n: int) -> Counter[Gram]:

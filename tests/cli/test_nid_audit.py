@@ -1,6 +1,7 @@
 """``nid audit`` as a user runs it."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from nid_plugin.cli import main
+from nid_plugin.pairs import read_pairs
 from tests.commands import Finished, Runner
 
 LABELLED = Path(__file__).parents[1] / "nid_plugin" / "audit" / "labelled_texts.jsonl"
+PLAIN = ("--no-language", "--no-near-duplicates", "--no-figure", "--workers", "1")
+Capture = pytest.CaptureFixture[str]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -78,6 +82,66 @@ def test_a_report_replaces_an_earlier_one_and_leaves_other_files(run: Runner, pa
     assert sorted(file.name for file in folder.iterdir()) == ["notes.txt", "report.json", "report.md"]
 
 
+def test_pairs_on_standard_output_are_pairs_alone(run: Runner, pairs: Path) -> None:
+    done = audit(run, pairs, "--filter", "-", *PLAIN)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines and all("completion" in line for line in lines)
+    assert f"-: {len(lines):,} pairs" in done.stderr
+
+
+def test_outputs_are_compressed_by_their_names(run: Runner, pairs: Path) -> None:
+    kept, dropped = run.folder / "kept.jsonl.gz", run.folder / "dropped.jsonl.zst"
+    audit(run, pairs, "--filter", kept, "--dropped", dropped, *PLAIN)
+    assert len([*read_pairs(str(kept)), *read_pairs(str(dropped))]) == len([*read_pairs(str(pairs))])
+
+
+def test_nothing_but_an_audit_is_replaced_by_a_report(pairs: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "comparison"
+    folder.mkdir()
+    for name, text in {"report.md": "mine", "report.json": '{"common_prompts": 1}'}.items():
+        (folder / name).write_text(text)
+    assert main(["audit", str(pairs), "--report", str(folder), *PLAIN]) == 1
+    assert "holds report.json, report.md, not of an audit, which would be lost" in capsys.readouterr().err
+    assert (folder / "report.md").read_text() == "mine"
+    (folder / "report.md").rename(folder / "notes.md")
+    (folder / "report.json").write_bytes(pairs.read_bytes())
+    assert main(["audit", str(folder / "report.json"), "--report", str(folder), *PLAIN]) == 1
+    assert "its files would take the place of" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_shows_before_the_work(pairs: Path, capsys: Capture) -> None:
+    assert main(["audit", str(pairs), "--report", "/proc/none/report", "--dropped", "/proc/none.jsonl", *PLAIN]) == 1
+    said = capsys.readouterr().err
+    assert "2 problems" in said and "--report: nothing can be written to /proc" in said and "pairs/s" not in said
+
+
+def test_a_bad_input_shows_before_the_judge_is_asked(pairs: Path, tmp_path: Path, capsys: Capture) -> None:
+    ledger = tmp_path / "judge"
+    judge = ["--judge", "m", "--base-url", "http://127.0.0.1:1/v1", "--judge-ledger", str(ledger), "--attempts", "1"]
+    (tmp_path / "bad.jsonl").write_bytes(pairs.read_bytes() + b"{}\n")
+    (tmp_path / "set.jsonl").write_text("{}\n")
+    for words, message in (
+        ([str(tmp_path / "bad.jsonl")], 'a pair needs a text "prompt"'),
+        ([str(pairs), "--decontaminate", str(tmp_path / "set.jsonl")], "item 1: has none of the fields"),
+        ([str(pairs), "--halves", str(tmp_path / "none.jsonl")], "--halves"),
+    ):
+        assert main(["audit", *words, "--fail-above", "1", *judge, *PLAIN]) == 1
+        assert message in capsys.readouterr().err
+        assert not ledger.exists()
+
+
+def test_what_a_judge_would_cost(pairs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)  # none is needed
+    words = ["--judge", "gpt-4-turbo", "--judge-sample", "50", "--judge-dry-run", "--requests-per-minute", "10"]
+    before = sorted(pairs.parent.rglob("*"))
+    assert main(["audit", str(pairs), *words]) == 0
+    said = capsys.readouterr().out
+    assert "judge: gpt-4-turbo about 50 of" in said and "requests left: 50\n" in said
+    assert "cost: about" in said and "time: at least 5 minutes" in said
+    assert said.endswith("nothing was sent, and nothing was audited\n")
+    assert sorted(pairs.parent.rglob("*")) == before
+
+
 def test_a_judge_without_a_key_is_one_error(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(pairs), "--fail-above", "1", "--judge", "m", "--api-key-env", "NO_SUCH_VARIABLE", "--base-url"]
     assert main(["audit", *words, "http://example.org/v1"]) == 1
@@ -97,9 +161,11 @@ BAD = {
     "report is a file": (["--report", "pairs.jsonl"], 1, "--report pairs.jsonl: is a file; give a folder"),
     "input as output": (["--filter", "pairs.jsonl"], 1, "--filter pairs.jsonl: is also read, and would be lost"),
     "judge's options": (["--fail-above", "1", "--judge-prompt", "p"], 1, "--judge-prompt needs --judge MODEL"),
+    "costs alone": (["--fail-above", "1", "--max-cost", "5"], 1, "--max-cost needs --judge MODEL"),
+    "estimate alone": (["--judge-dry-run"], 1, "--judge-dry-run needs --judge MODEL"),
     "fields alone": (["--fail-above", "1", "--decontaminate-field", "x"], 1, "needs --decontaminate FILE"),
     "no evaluation set": (["--fail-above", "1", "--decontaminate", "none.jsonl"], 1, "none.jsonl"),
-    "no halves": (["--fail-above", "1", "--halves", "none.jsonl"], 1, "none.jsonl"),
+    "no halves": (["--fail-above", "1", "--halves", "none.jsonl"], 1, "--halves none.jsonl: no such file"),
 }
 
 
@@ -163,3 +229,13 @@ def test_the_hint_about_a_missing_package_comes_before_the_work(
     assert main(["audit", str(pairs), "--report", str(tmp_path / "r")]) == 1
     said = capsys.readouterr().err
     assert f"the package {package} is not installed" in said and "pairs/s" not in said
+
+
+def test_a_pipe_is_refused_since_pairs_are_read_more_often(capsys: Capture) -> None:
+    read, write = os.pipe()
+    try:
+        assert main(["audit", f"/dev/fd/{read}", "--fail-above", "1"]) == 1
+    finally:
+        os.close(read)
+        os.close(write)
+    assert "is no regular file and can be read only once, and pairs are read more often" in capsys.readouterr().err

@@ -3,11 +3,13 @@
 import gzip
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from nid_plugin.cli import main
 from tests.commands import Finished, Runner
 
 TEACHER = {"teacher": "gpt", "finish_reason": "stop", "usage": {"prompt_tokens": 5, "completion_tokens": 4}}
@@ -131,6 +133,45 @@ def test_compare(nid, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_pairs_on_standard_output_are_pairs_alone(nid, tmp_path: Path) -> None:
+    write(tmp_path / "halves.jsonl", halves(3))
+    write(tmp_path / "pairs.jsonl", pairs(2))
+    for like, count in (([], 3), (["--like", "pairs.jsonl"], 2)):
+        done = nid("control", "--halves", "halves.jsonl", *like, "--out", "-")
+        assert [json.loads(line)["teacher"] for line in done.stdout.splitlines()] == ["document"] * count
+        assert f"-: {count} pairs" in done.stderr
+
+
+def test_a_control_is_compressed_by_its_name(nid, tmp_path: Path) -> None:
+    write(tmp_path / "halves.jsonl", halves(3))
+    nid("control", "--halves", "halves.jsonl", "--out", "control.jsonl.gz")
+    with gzip.open(tmp_path / "control.jsonl.gz", "rt") as stream:
+        assert len(stream.readlines()) == 3
+
+
+def test_a_pipe_is_refused_where_pairs_are_read_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read_end, write_end = os.pipe()
+    try:
+        assert main(["subset", f"/dev/fd/{read_end}", "--sizes", "1", "--out", str(tmp_path / "x")]) == 1
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert "can be read only once, and the pairs are read twice; give a file" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_comparison_does_not_depend_on_the_hash_seed(nid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chatty = "Sure! Here's a list. As an AI language model, I can't assist with that. Write a function that sorts it."
+    write(tmp_path / "a.jsonl", [{**pair, "completion": chatty} for pair in pairs(2)])
+    reports = set()
+    for seed in "1234":
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        nid("compare", "a.jsonl", "a.jsonl", "--out", f"out{seed}")
+        reports.add((tmp_path / f"out{seed}" / "report.json").read_text())
+    assert len(reports) == 1
+    assert len(json.loads(reports.pop())["a"]["findings"]) >= 3
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
@@ -146,7 +187,7 @@ def test_compare(nid, tmp_path: Path) -> None:
         (["subset", "pairs.jsonl", "--sizes", "0", "--out", "x"], 2, "0: expected a number of pairs from 1"),
         (["subset", "pairs.jsonl", "--sizes", "120%", "--out", "x"], 2, "or a share such as 10%"),
         (["subset", "empty.jsonl", "--sizes", "1", "--out", "x"], 1, "empty.jsonl: holds no pair"),
-        (["subset", "-", "--sizes", "1", "--out", "x"], 1, "standard input: the pairs are read twice; give a file"),
+        (["subset", "-", "--sizes", "1", "--out", "x"], 1, "can be read only once, and the pairs are read"),
         (["subset", "pairs.jsonl", "--sizes", "1", "--out", "."], 1, "not made by this command"),
         (["subset", "pairs.jsonl", "--sizes", "1", "--out", "pairs.jsonl"], 1, "is a file; give a folder"),
         (["compare", "pairs.jsonl", "other.jsonl", "--out", "x"], 1, "have no prompt in common"),

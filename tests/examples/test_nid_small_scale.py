@@ -25,6 +25,7 @@ from examples.nid_small_scale.prose import (
 from examples.nid_small_scale.sizes import SIZES
 from examples.nid_small_scale.steps import stages
 from plugin_common.errors import UserError
+from plugin_common.stages import Workspace
 from tests.scripts.test_debian_l10n import make_deb
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,6 +193,19 @@ def test_the_server_lives_as_long_as_its_command() -> None:
 
 
 @needs_teacher
+def test_a_command_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [sys.executable, EXAMPLE / "serve.py", "--parallel", "1", "--", tmp_path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (127, f"serve.py: error: {tmp_path}: Permission denied\n")
+
+
+def test_numbers_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        serve.main(["--context", "0", "--", "true"])
+    assert "--context 0: at least 1 is expected" in capsys.readouterr().err
+
+
+@needs_teacher
 def test_a_signal_ends_server_and_command() -> None:
     script = (
         "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(9)); print('up', flush=True); time.sleep(60)"
@@ -246,7 +260,7 @@ def test_what_the_run_refuses(
     assert "no stage nothing; there are documents, halves, teacher" in capsys.readouterr().err
     monkeypatch.setattr(run, "missing_packages", lambda: ["xllamacpp"])
     assert run.main(["--work", str(tmp_path)]) == 1
-    assert "not installed: xllamacpp; the teacher needs `pip install xllamacpp" in capsys.readouterr().err
+    assert f"not installed: xllamacpp; the teacher needs `{serve.INSTALL}`" in capsys.readouterr().err
     assert run.main(["--work", str(tmp_path), "--until", "halves"]) == 0  # these need no teacher
 
 
@@ -261,6 +275,17 @@ def test_results_of_a_run_that_is_not_done(tmp_path: Path, capsys: pytest.Captur
     error = capsys.readouterr().err
     assert "the stage teacher is not done; run.py goes on with it" in error
     assert "the stage halves is not done" not in error
+
+
+def test_results_of_a_run_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = Workspace(tmp_path, {ROOT: "ROOT"})
+    done.records.mkdir()
+    for stage in stages(SIZES["small"], tmp_path, cache=tmp_path, download=False):
+        done.finish(stage, {"commands": done.placeless(stage)}, seconds=1, versions={})
+    assert results.main(["--work", str(tmp_path), "--size", "tiny"]) == 1
+    error = capsys.readouterr().err
+    assert "the stage documents was run with other options than now; give the --size of the run" in error
+    assert "the stage compare" not in error  # the same for each size
 
 
 @needs_teacher

@@ -147,6 +147,41 @@ def test_second_halves_are_found_by_prompt(tmp_path: Path) -> None:
     assert audit.totals.without_second_half == 1
 
 
+def test_every_completion_of_a_prompt_is_compared_with_its_second_half(tmp_path: Path) -> None:
+    records = [pair(number) for number in range(3)]
+    halves = [{"document": "0" * 32, "prompt": PROMPT, "second_half": " " + ENGLISH, "source": "s"}]
+    audit = audit_of(tmp_path, records, halves=write(tmp_path / "halves.jsonl", halves), languages=False)
+    assert audit.totals.without_second_half == 0
+    assert audit.totals.properties["own-second-half"] == 3
+
+
+def test_lines_that_are_kept_are_the_same_bytes(tmp_path: Path) -> None:
+    odd = [
+        b'{"completion":"It was over, nobody wrote.","prompt":"A","score":1e400,"n":12345678901234567890}',
+        b'{"prompt": "\\ud800 and \\u00e4", "completion": "It rained.", "prompt": "twice"}',
+        '{"prompt": "ä", "completion": "It snowed on all of them."}'.encode(),
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n\n".join(odd))
+    kept = tmp_path / "kept.jsonl"
+    run_audit(AuditSettings(str(path), kept=str(kept), languages=False, near_duplicates=False), {})
+    assert kept.read_bytes().split(b"\n") == [*odd, b""]
+
+
+def test_lengths_of_texts_without_spaces(tmp_path: Path) -> None:
+    records = [pair(1, completion="今天天气很好" * 5), pair(2, completion="今天")]
+    totals = audit_of(tmp_path, records, languages=False).totals
+    assert totals.words["completion"].summary()["max"] == 30
+    assert totals.properties["very-short"] == 1
+
+
+def test_a_report_without_examples(tmp_path: Path) -> None:
+    records = [pair(1, completion="Sure! Here's a list. " + ENGLISH)]
+    report = as_json(audit_of(tmp_path, records, examples=0), AuditSettings("p"), None)
+    assert report["detectors"]["by_detector"]["help-offer"]["pairs"] == 1
+    assert "drawn at random" not in as_markdown(report, None)
+
+
 def test_text_that_no_file_takes_is_audited_and_kept(tmp_path: Path) -> None:
     records = [pair(1, completion="Here is \ud800 a lone surrogate. " + ENGLISH), *varied(2)]
     kept = tmp_path / "kept.jsonl"

@@ -1,12 +1,15 @@
 """Overlap with evaluation sets."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from nid_plugin.audit.decontamination import EvaluationIndex, Hit, Item, evaluation_index, read_items
+from nid_plugin.controls.text_measures import normalised_words
 from plugin_common.errors import UserError
 
 LONG = (
@@ -70,6 +73,7 @@ ROWS: list[dict[str, Any]] = [
     {"question_id": 81, "category": "writing", "turns": [LONG, SHORT]},
     {"uid": "ab12", "prompt": LONG},
     {"id": 7, "messages": "x", "question": [{"role": "user", "content": SHORT}]},
+    {"id": "p", "question": [{"role": "user", "content": [{"type": "text", "text": LONG}, {"type": "image"}]}]},
 ]
 
 
@@ -91,7 +95,49 @@ def test_formats_of_judges_are_read(tmp_path: Path) -> None:
         (":1 (81) turns[2]", SHORT),
         (":2 (ab12) prompt", LONG),
         (":3 (7) question", SHORT),
+        (":4 (p) question", LONG),
     ]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_one_json_array_is_read_like_lines(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"set{suffix}").write_text("\ufeff \n" + json.dumps(ROWS, indent=1), encoding="utf-8")
+    lines = [item.text for item in read_items(write(tmp_path / "lines.jsonl", ROWS), None)]
+    assert [item.text for item in read_items(str(tmp_path / f"set{suffix}"), None)] == lines
+    (tmp_path / "bad.json").write_text('[{"prompt": "x"}, 5]')
+    with pytest.raises(UserError, match="item 2: a JSON object is expected, found int"):
+        list(read_items(str(tmp_path / "bad.json"), None))
+    (tmp_path / "cut.json").write_text('[{"prompt": "x"}')
+    with pytest.raises(UserError, match="neither JSON Lines nor one JSON array"):
+        list(read_items(str(tmp_path / "cut.json"), None))
+
+
+def test_rows_without_text_are_counted(tmp_path: Path) -> None:
+    empty = [{"prompt": 5}, {"prompt": ""}, {"turns": []}, {"turns": [{"content": None}], "prompt": " "}]
+    index = evaluation_index([write(tmp_path / "some.jsonl", [*empty, {"prompt": LONG, "input": ""}])], None)
+    assert (index.items, index.without_text) == (1, 4)
+    with pytest.raises(UserError, match="holds no item: there is no text in prompt of its 2 rows"):
+        evaluation_index([write(tmp_path / "none.jsonl", empty[:2])], None)
+
+
+@pytest.mark.parametrize("pack", [None, gzip.compress, zstandard.ZstdCompressor().compress])
+def test_text_files(pack: Any, tmp_path: Path) -> None:
+    ending = {None: "", gzip.compress: ".gz"}.get(pack, ".zst")
+    data = f"{LONG}\r\n\n{SHORT}".encode("utf-8-sig")
+    (tmp_path / f"set.txt{ending}").write_bytes(pack(data) if pack else data)
+    found = list(read_items(str(tmp_path / f"set.txt{ending}"), None))
+    assert [(item.name[-2:], item.text) for item in found] == [(":1", LONG), (":3", SHORT)]
+    (tmp_path / "bad.txt").write_bytes(b"ok\n\xff\n")
+    with pytest.raises(UserError, match="line 2: not valid UTF-8"):
+        list(read_items(str(tmp_path / "bad.txt"), None))
+
+
+def test_apostrophes_of_the_web_and_scripts_without_spaces() -> None:
+    text = "Who doesn't like that the user's text isn't the same as mine here today"
+    assert index_of(text).hits(normalised_words(text.replace("'", "’")), [])
+    chinese = "请写一篇关于最近去夏威夷旅行的博客文章"
+    assert index_of(chinese).hits(normalised_words("他说" + chinese), [])
+    assert index_of(chinese).hits(normalised_words("他说" + chinese[:12]), []) == []
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

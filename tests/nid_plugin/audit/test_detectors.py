@@ -1,6 +1,7 @@
 """The detectors: what each finds and misses on labelled texts, and what holds for any text."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from nid_plugin.audit.accuracy import ANY_STRICT, MEASURED, measure
 from nid_plugin.audit.detectors import BY_NAME, DETECTORS, GROUPS, SIDES, find_all
-from nid_plugin.audit.matching import without_quotes
+from nid_plugin.audit.matching import without_long_blanks, without_quotes
 
 LABELLED = [
     json.loads(line)
@@ -95,6 +96,27 @@ def test_matches_lie_in_the_text_and_are_not_empty(text: str) -> None:
             assert matches and all(0 <= match.start < match.end <= len(text) for match in matches)
 
 
+BLANKS = st.lists(st.sampled_from(["a", ".", "\n", " ", " " * 99, "\t" * 60, "\n" * 150, " " * 300]), max_size=12)
+
+
+@given(BLANKS.map("".join))
+def test_filling_long_blanks_keeps_every_place_and_line(text: str) -> None:
+    filled = without_long_blanks(text)
+    assert len(filled) == len(text)
+    assert all(one == other or other.isspace() for one, other in zip(filled, text, strict=True))
+    assert max((len(run) for run in re.findall(r"\s+", filled)), default=0) <= 100
+    assert re.findall(r"\n\s*[a.]", text) == [] or re.findall(r"\n\s*[a.]", filled)
+    assert len(re.findall(r"\n[^\S\n]*[a.]", filled)) >= len(re.findall(r"\n[^\S\n]{0,100}[a.]", text))
+    assert text == filled or re.search(r"\s{101}", text)
+
+
+def test_what_follows_long_blanks_is_found() -> None:
+    for gap in (" " * 5000, "\n" * 5000, " " * 3000 + "\n" + " " * 3000):
+        assert find_all(f"It rained.{gap}I can't assist with that.", "completion").keys() == {"refusal"}
+    steps = "\n".join(f"{number}. Open the lid." + " " * 400 for number in range(1, 4))
+    assert "step-list" in find_all(steps, "prompt")
+
+
 @given(TEXTS)
 def test_hiding_quotes_keeps_every_place(text: str) -> None:
     hidden = without_quotes(text)
@@ -127,3 +149,12 @@ def test_no_text_takes_long(piece: str) -> None:
     begun = time.process_time()
     find_all("You are a " + piece * (100_000 // len(piece)), "completion")
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t ", " \n"])
+@pytest.mark.parametrize("start", ["", "Foo: ", "1. ", "Q", "if you have", "Hope this", "please", "I can't"])
+def test_no_blanks_take_long(start: str, blank: str) -> None:
+    """White space that several parts of a rule could take: found by trying; some took minutes."""
+    begun = time.process_time()
+    find_all(f"So. {start}{blank * (50_000 // len(blank))}x", "completion")
+    assert time.process_time() - begun < 2

@@ -3,6 +3,7 @@
 import argparse
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from nid_plugin.audit.judge import JudgePrompt, judge_pairs, read_prompt, sample, verdict
+from nid_plugin.audit.judge import (
+    VERDICT_TOKENS,
+    JudgePrompt,
+    judge_pairs,
+    judging_estimate,
+    read_prompt,
+    sample,
+    verdict,
+)
 from nid_plugin.completion.options import TeacherSettings, add_teacher_options, teacher_settings
 from nid_plugin.pairs import Pair
 from plugin_common.errors import UserError
@@ -23,6 +32,8 @@ from plugin_common.errors import UserError
         ("VERDICT: NO", False),
         ("  **Verdict: no.**\n", False),
         ("The text is a story.\n\nVERDICT: NO", False),
+        ("**VERDICT**: NO!\r\n", False),
+        ("> VERDICT:\nYES", True),
         ("VERDICT: YES\nVERDICT: YES", True),
         ("VERDICT: YES\nVERDICT: NO", None),
         ("YES", None),
@@ -35,6 +46,13 @@ from plugin_common.errors import UserError
 )
 def test_verdicts_are_read_strictly(answer: str, said: bool | None) -> None:
     assert verdict(answer) is said
+
+
+def test_no_answer_takes_long() -> None:
+    begun = time.process_time()
+    for filling in (" ", "\n", "* ", "VERDICT:", "VERDICT: ", 'VERDICT: YES" '):
+        assert verdict(filling * (50_000 // len(filling)) + "x") is None
+    assert time.process_time() - begun < 3
 
 
 def a_pair(prompt: str = "Once upon a time", completion: str = "there was a king.", number: int = 0) -> Pair:
@@ -169,7 +187,26 @@ def test_another_prompt_or_model_needs_another_ledger(tmp_path: Path, server: Ju
     path, ledger = write(tmp_path / "pairs.jsonl", COMPLETIONS[:2]), str(tmp_path / "ledger")
     judge_pairs(path, frozenset({0}), read_prompt(None), teacher(server), ledger, 1)
     own = JudgePrompt("own", "{prompt} {completion}")
-    with pytest.raises(UserError, match="made with other settings"):
+    with pytest.raises(UserError, match=r"(?s)made with other settings.*or another --judge-ledger"):
         judge_pairs(path, frozenset({0}), own, teacher(server), ledger, 1)
+    with pytest.raises(UserError, match=r"(?s)made with other settings.*or another --judge-ledger"):
+        judging_estimate(path, frozenset({0}), own, teacher(server), ledger)
     with pytest.raises(UserError, match="made with other settings"):
         judge_pairs(path, frozenset({0}), read_prompt(None), teacher(server, "--max-tokens", "5"), ledger, 1)
+
+
+def test_an_estimate_counts_what_is_left_and_asks_nothing(tmp_path: Path, server: Judge) -> None:
+    path, ledger = write(tmp_path / "pairs.jsonl", COMPLETIONS), tmp_path / "ledger"
+    prompt = JudgePrompt("own", "{prompt}{completion}" + "x" * 400)
+    asked = teacher(server, "--max-tokens", "50", "--price", "10", "30")
+    before = judging_estimate(path, frozenset(range(6)), prompt, asked, str(ledger))
+    texts = [f"Text {i}.{text}" + "x" * 400 for i, text in enumerate(COMPLETIONS)]
+    assert (before.requests, before.most_answer_tokens) == (6, 300)
+    assert before.prompt_tokens == sum(round(len(text) / 4) for text in texts)
+    assert before.answer_tokens == 6 * VERDICT_TOKENS
+    assert not server.asked and not ledger.exists()
+    judge_pairs(path, frozenset({0, 3}), prompt, asked, str(ledger), 1)  # pair 3 is refused for good
+    files = {file.name: file.read_bytes() for file in ledger.iterdir()}
+    assert judging_estimate(path, frozenset(range(6)), prompt, asked, str(ledger)).requests == 4
+    assert {file.name: file.read_bytes() for file in ledger.iterdir()} == files
+    assert "if they are a verdict each" in "".join(before.lines(asked.price, asked.connection))

@@ -2,7 +2,9 @@
 
 import math
 import random
+import time
 from collections import Counter
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -24,6 +26,13 @@ def test_longest_common_run_is_that_of_all_runs(one: list[str], other: list[str]
     runs = {tuple(other[i:j]) for i in range(len(other)) for j in range(i + 1, len(other) + 1)}
     lengths = [j - i for i in range(len(one)) for j in range(i + 1, len(one) + 1) if tuple(one[i:j]) in runs]
     assert longest_common_run(one, other) == max(lengths, default=0)
+
+
+def test_long_runs_in_common_take_no_long_time() -> None:
+    words = ("a b " * 25_000).split()
+    begun = time.process_time()
+    assert longest_common_run(words, [*words[:30_000], "c", *words]) == 50_000
+    assert time.process_time() - begun < 5
 
 
 def test_what_is_copied() -> None:
@@ -74,7 +83,7 @@ def test_quantiles_are_those_of_the_sorted_values(values: list[int]) -> None:
     assert summary["count"] == len(values) and summary["mean"] == pytest.approx(sum(values) / len(values))
     assert (summary["min"], summary["max"]) == (ordered[0], ordered[-1])
     for q in QUANTILES:
-        assert summary[f"{q:.0%}"] == ordered[max(0, math.ceil(q * len(values) - 1e-9) - 1)]
+        assert summary[f"{q}%"] == ordered[max(0, math.ceil(Fraction(q, 100) * len(values)) - 1)]
 
 
 def test_examples_are_a_fair_sample_and_the_same_for_a_seed() -> None:

@@ -35,6 +35,14 @@ def test_halves(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_last_record_can_be_found_again(tmp_path: Path) -> None:
+    records = [Half(str(number), "same", str(number), "s") for number in range(2)]
+    with by_prompt(records, Half, tmp_path) as found:
+        assert [found.find("same") for _ in range(3)] == [records[0], records[1], records[1]]
+        assert found.find("other") is None
+        assert (found.take("same"), found.take("same")) == (records[1], None)
+
+
 def test_the_key_is_the_same_on_every_machine_and_in_every_run() -> None:
     assert prompt_key("a") == 0x40F89E395B66422F
     assert prompt_key("a", 1) != prompt_key("a", 2) != prompt_key("a")

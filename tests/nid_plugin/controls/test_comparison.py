@@ -102,12 +102,12 @@ def test_the_report_to_read() -> None:
     long = "word " * 200
     counts, _ = compared([pair("the prompt", f"```\n{long}")], [pair("the prompt", "b", "other")], examples=1)
     text = as_markdown(counts, NAMES, {})
-    assert "A is `one.jsonl` (one), B is `other.jsonl` (other)." in text
+    assert "A is `one.jsonl` (one 1), B is `other.jsonl` (other 1)." in text
     assert "| words a completion: mean | 201.0 | 1.0 |" in text
     assert "| finish reason stop | 100.0 % | 100.0 % |" in text
     assert "| cost | unknown | unknown |" in text
     assert "A's completion has more words for 100.0 % of the prompts" in text
-    assert "Source: file of the prompt" in text
+    assert "Source: `file of the prompt`" in text
     assert "````text\n```\nword word" in text  # a longer fence around a text that has one
     assert "…\n````" in text
     assert "second half" not in text  # none was given

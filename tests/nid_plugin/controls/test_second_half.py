@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nid_plugin.controls.by_prompt import by_prompt
-from nid_plugin.controls.second_half import ControlCounts, control_pair, controls_like, count_words, first_words
+from nid_plugin.controls.second_half import ControlCounts, control_pair, controls_like, first_words
+from nid_plugin.documents.words import words
 from nid_plugin.halving import Half
 from nid_plugin.pairs import Pair
 from plugin_common.errors import UserError
 
-TEXT = st.text(st.sampled_from("ab .\n\t\u00a0é\u2003"), min_size=1, max_size=30)
+TEXT = st.text(st.sampled_from("ab .\n\t\u00a0é\u2003字"), min_size=1, max_size=30)
 
 
 def half(prompt: str, second_half: str, name: str = "0") -> Half:
@@ -41,8 +42,8 @@ def test_prompt_and_completion_are_the_document(prompt: str, second_half: str) -
 def test_first_words(text: str, count: int) -> None:
     cut = first_words(text, count)
     assert text.startswith(cut)
-    assert text.split()[:count] == cut.split()
-    assert (cut == text) == (count_words(text) <= count)
+    assert words(text)[:count] == words(cut)
+    assert (cut == text) == (len(words(text)) <= count)
     if cut != text:
         assert cut == cut.rstrip()
 
@@ -50,6 +51,7 @@ def test_first_words(text: str, count: int) -> None:
 def test_first_words_keeps_white_space() -> None:
     assert first_words(" one\n\n two  three", 2) == " one\n\n two"
     assert first_words("one two\n", 2) == "one two\n"
+    assert first_words("今天 天气", 3) == "今天 天"
     with pytest.raises(ValueError, match="at least one word"):
         first_words("one", 0)
 

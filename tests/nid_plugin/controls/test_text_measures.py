@@ -22,6 +22,24 @@ def test_words() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Don't stop", "don’t, STOP!"), ("caf\u00e9 Ma\u00dfe", "cafe\u0301 MASSE"), ("３ x", "３\u3000x")],
+)
+def test_words_that_are_written_in_two_ways(one: str, other: str) -> None:
+    assert normalised_words(one) == normalised_words(other) != []
+
+
+def test_words_of_other_scripts() -> None:
+    assert normalised_words("今天，天气") == list("今天天气")
+    assert normalised_words("हिन्दी में") == ["हिन्दी", "में"]
+
+
+@given(st.text(st.characters(codec="ascii")))
+def test_words_of_ascii_are_those_of_the_general_rule(text: str) -> None:
+    assert [*normalised_words(text), "é"] == normalised_words(f"{text} é")
+
+
 def test_overlap_by_hand() -> None:
     one, other = split("the cat sat on the mat"), split("the the dog sat")
     assert overlap_f1(one, other, 1) == pytest.approx(2 * 3 / (6 + 4))  # the, the, sat
