@@ -40,6 +40,6 @@ def run(args: argparse.Namespace) -> None:
         if args.report:
             report = {"settings": settings.as_dict(), "counts": counts.as_dict()}
             with atomic_output(args.report) as stream:
-                stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode() + b"\n")
+                stream.write(json.dumps(report, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
     for line in [*counts.lines(), f"{args.out}: {counts.kept:,} halves"]:
         print(line, file=sys.stderr)

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 256 * 2**20
 """A longer line is no JSON Lines but, most likely, one JSON array."""
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
 _COMPRESSED_BYTES = 2**14  # fed to the decompressor at a time: bounds what comes out of it
 _LONGEST_WINDOW = 2**31  # `zstd --long=31`, used by large public text dumps; the library's own limit is 128 MiB
 
@@ -30,10 +33,14 @@ def read_json_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         path: a file, gzip (``.gz``) or Zstandard (``.zst``) too, or ``-`` for standard input.
 
     Raises:
-        UserError: the file cannot be read, a compressed one is broken or cut off, or a line is no JSON object.
+        UserError: the file cannot be read, a compressed one is broken or cut off, or a line is no JSON object or has a
+            text that is no valid Unicode (half of a surrogate pair: it could not be written or sent).
     """
     for number, line in read_raw_lines(path):
-        yield number, json_object(line, f"{path}, line {number}")
+        value = json_object(line, f"{path}, line {number}")
+        if _SURROGATE.search(line):
+            _check_unicode(value, f"{path}, line {number}")
+        yield number, value
 
 
 def read_raw_lines(path: str, *, blank: bool = False) -> Iterator[tuple[int, bytes]]:
@@ -67,11 +74,19 @@ def json_object(line: bytes, where: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON ({error}); one JSON object a line is expected") from error
     if not isinstance(value, dict):
         raise UserError(f"{where}: one JSON object a line is expected, found {type(value).__name__}")
     return value
+
+
+def _check_unicode(value: dict[str, Any], where: str) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise UserError(f"{where}: {half} without its other half is no valid Unicode; take the line out") from error
 
 
 @contextlib.contextmanager

@@ -9,9 +9,15 @@ import sentencex
 from nid_plugin.documents.words import UNSPACED, WHITE
 
 # A word ends where white space follows it, or, in scripts without spaces, at a boundary of Unicode's default word
-# segmentation (UAX #29); the latter never parts a letter from its marks.
-_WORD_END = regex.compile(rf"(?w)(?<=[^{WHITE}])(?=[{WHITE}])|(?<=[{UNSPACED}])\b(?=[{UNSPACED}])", regex.V1)
+# segmentation (UAX #29), except in front of the vowel signs of Thai and Lao that UAX #29 takes for letters.
+_WORD_END = regex.compile(
+    rf"(?w)(?<=[^{WHITE}])(?=[{WHITE}])|(?<=[{UNSPACED}])\b(?=[{UNSPACED}])(?!\p{{GCB=SM}})", regex.V1
+)
 _CLUSTER = regex.compile(r"\X")
+_CLOSING = regex.compile(r"""[)\]"'”’»]+(?=\s+[^\s\p{Ll}])""", regex.V1)
+_ANY_UNSPACED = regex.compile(rf"[{UNSPACED}]", regex.V1)
+# sentencex 1.0.32 takes every white space to be one byte long in places, and panics within a longer one.
+_WIDE_WHITE = regex.compile(r"[^\S\x00-\x7f]")
 
 _REACH = 100  # characters to each side of the middle that are looked at first; then twice as many, and so on
 _GROWTH = 2
@@ -35,13 +41,43 @@ def sentence_cut(text: str, language: str, smallest: float) -> int | None:
     """
 
     def ends_in(start: int, stop: int) -> Iterator[int]:
-        for sentence in sentencex.segment(language, text[start:stop]):
+        for sentence in _sentences(language, text[start:stop]):
             length = len(sentence.rstrip())
-            if length:
-                yield start + length
+            end = start + length
             start += len(sentence)
+            if length == len(sentence) and not text[end : end + 1].isspace():
+                end = _end_without_space(text, end)
+            if length and end:
+                yield end
 
     return _nearest(text, smallest, _SENTENCE_EDGE, ends_in)
+
+
+def _end_without_space(text: str, end: int) -> int:
+    """Where a sentence ends that the library takes to end there although no white space follows; 0 if it does not.
+
+    A script without spaces has none there. Otherwise it is a name with a full stop in it (``socket.AF_INET``), or the
+    sentence stands in brackets or quotes that are opened far in front: what closes them belongs to it.
+    """
+    if not text[end - 1].isascii() or _ANY_UNSPACED.match(text, end):
+        cluster = _CLUSTER.match(text, end - 1)  # an exclamation mark may have an emoji selector after it
+        return cluster.end() if cluster else 0
+    closing = _CLOSING.match(text, end)
+    return closing.end() if closing else 0
+
+
+def _sentences(language: str, text: str) -> list[str]:
+    """The sentences with the white space after each, character for character as long as the text; other white space
+    than ASCII's comes as spaces.
+    """
+    if not text.isascii():
+        text = _WIDE_WHITE.sub(" ", text)
+    try:
+        return sentencex.segment(language, text)
+    except BaseException as error:  # a panic of the library is no `Exception`, and its class cannot be imported
+        if type(error).__name__ != "PanicException":
+            raise
+        return []  # one document that cannot be cut, rather than the end of a run over millions
 
 
 def word_cut(text: str, smallest: float) -> int | None:
@@ -113,7 +149,7 @@ def token_cut(text: str, tokenizer: Any, smallest: float) -> int | None:
     low = max(1, int(smallest * count))
     first, last = _content(text)
     for distance in range(count // 2 + 1):
-        for place in {count // 2 - distance, count // 2 + distance}:
+        for place in (count // 2 - distance, count // 2 + distance):
             if not low <= place <= count - low or place >= count:
                 continue
             cut = offsets[place][0]

@@ -13,13 +13,18 @@ class Document(NamedTuple):
 
     Attributes:
         text: never empty or blank, valid Unicode (no lone surrogates), with its white space as it stood.
-        source: file and line, row or member; or data set, split and row.
+        source: file and line, row or member; or data set, split and row; valid Unicode, too.
         digest: the first ``DIGEST_BYTES`` bytes of the SHA-256 sum of the text's UTF-8 bytes.
     """
 
     text: str
     source: str
     digest: bytes
+
+
+def printable(name: str) -> str:
+    """The name of a file or member with ``\\udchh`` in place of bytes that are no UTF-8, so that it can be written."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 MAX_DOCUMENT_BYTES = 64 * 2**20

@@ -57,8 +57,12 @@ def list_inputs(settings: DocumentSettings, counts: DocumentCounts) -> list[Inpu
 
 
 def _inputs_of(name: str, input_format: InputFormat, counts: DocumentCounts) -> tuple[list[Input], str | None]:
+    if not name:
+        return [], "an INPUT is empty; expected a file, a folder or the name of a data set"
     path = Path(name)
     if input_format == "dataset":
+        if path.is_file():
+            return [], f"{name}: a file; --input-format dataset expects the name or the folder of a data set"
         return [Input(_dataset_kind(path), name)], None
     if path.is_dir():
         if input_format == "auto" and is_dataset_folder(path):
@@ -101,14 +105,19 @@ def _has_configs(readme: Path) -> bool:
 
 
 def _files_of(folder: Path, input_format: InputFormat, counts: DocumentCounts) -> Iterator[Input]:
-    """Files below the folder by sorted path, hidden ones left out; links to folders are followed nowhere."""
+    """Files below the folder by sorted path, hidden ones left out; links to folders are followed nowhere.
+
+    What is neither a file nor a broken link (a pipe could wait for its other end forever) counts as another kind.
+    """
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             kind = kind_by_ending(name)
             if name.startswith("."):
                 continue
-            if kind is None or (input_format != "auto" and kind != input_format):
+            path = Path(parent) / name
+            special = path.exists() and not path.is_file()
+            if kind is None or special or (input_format != "auto" and kind != input_format):
                 counts.other_files += 1
             else:
-                yield Input(kind, str(Path(parent) / name))
+                yield Input(kind, str(path))

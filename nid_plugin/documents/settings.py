@@ -85,6 +85,8 @@ def _number_problems(settings: DocumentSettings) -> list[str]:
         for name, least in at_least.items()
         if getattr(settings, name) is not None and getattr(settings, name) < least
     ]
+    if not -(2**63) <= settings.seed < 2**63:
+        problems.append(f"--seed {settings.seed}: expected a number of 64 bits")
     if not 1 <= settings.shard <= settings.shards:
         problems.append(
             f"--shard {settings.shard}/{settings.shards}: expected K/N with K from 1 to N, such as 1/8 for the first "

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from itertools import chain
 
-from nid_plugin.documents.document import DIGEST_BYTES, Document, DocumentCounts, Oversized, RawDocument
+from nid_plugin.documents.document import DIGEST_BYTES, Document, DocumentCounts, Oversized, RawDocument, printable
 from nid_plugin.documents.inputs import Input, list_inputs
 from nid_plugin.documents.settings import DocumentSettings
 from plugin_common.errors import UserError
@@ -154,7 +154,7 @@ def _checked(
         if not text or text.isspace():
             counts.dropped["blank"] += 1
             continue
-        document = Document(text, source, digest)
+        document = Document(text, source if source.isascii() else printable(source), digest)
         for reason, keep in checks:
             if not keep(document):
                 counts.dropped[reason] += 1

@@ -13,7 +13,10 @@ from nid_plugin.documents.prefetching import prefetched
 from nid_plugin.documents.settings import DocumentSettings
 from plugin_common.errors import UserError
 
-_ROWS = 256  # taken at a time; documents are kilobytes
+_ROWS = 256  # of a data set, taken at a time; documents are kilobytes
+# Of a parquet file: as much as a row group of the usual 1,000 documents. Nearly all of the decoding is done at its
+# start, so that a caller who has a smaller part to work on would wait there.
+_MOST_ROWS, _BATCH_BYTES = 1024, 4 * 2**20
 _BUFFER_BYTES = 2**20
 _SAVED_PARTS = 64  # that a data set on disk is shuffled by
 
@@ -30,14 +33,27 @@ def read_parquet(path: str, text_column: str) -> Iterator[RawDocument]:
     number = 0
     try:
         # Page by page: with `pre_buffer` the column's whole part of a row group would be in memory, compressed.
-        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
+        with parquet.ParquetFile(
+            path, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
+        ) as file:
             _check_column(path, text_column, {field.name: field.type for field in file.schema_arrow})
-            for batch in prefetched(file.iter_batches(_ROWS, columns=[text_column])):
+            for batch in prefetched(file.iter_batches(_batch_rows(file.metadata, text_column), columns=[text_column])):
                 for number, cell in enumerate(_cells(batch.column(0)), start=number + 1):  # noqa: B020
                     yield cell, f"{path}:{number}"
     except (pa.ArrowException, OSError) as error:
         where = f"after row {number}: " if number else ""
         raise UserError(f"{path}: {where}not a sound parquet file ({_first_line(error)}); fetch it again") from error
+
+
+def _batch_rows(metadata: Any, text_column: str) -> int:
+    """Rows of the column that take about ``_BATCH_BYTES``, by the fullest row group; ``_MOST_ROWS`` at most."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [(group.num_rows, group.column(place)) for group in groups for place in range(group.num_columns)]
+    largest = max(
+        (part.total_uncompressed_size / rows for rows, part in columns if rows and part.path_in_schema == text_column),
+        default=0,
+    )
+    return max(1, min(_MOST_ROWS, int(_BATCH_BYTES / max(largest, 1))))
 
 
 def read_dataset(name: str, settings: DocumentSettings, *, saved: bool) -> Iterator[RawDocument]:
@@ -144,8 +160,8 @@ def _check_column(where: str, column: str, types: dict[str, Any]) -> None:
     kind = types[column]
     if kinds.is_dictionary(kind):
         kind = kind.value_type
-    tests = (kinds.is_string, kinds.is_large_string, kinds.is_string_view, kinds.is_binary, kinds.is_large_binary)
-    if not any(test(kind) for test in tests):
+    tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
+    if not any(getattr(kinds, f"is_{test}")(kind) for test in tests):
         raise UserError(f"{where}: column {column!r} holds {types[column]}, expected text; give another --text-column")
 
 

@@ -17,6 +17,7 @@ from plugin_common.json_lines import zstandard_stream
 
 # OpenWebText's first release: outer .tar, members .xz that are tar archives of .txt files.
 _NESTED_ENDINGS = (".tar", ".xz", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".txz", ".tar.zst")
+_SINGLE_ENDINGS = (".txt.xz",)  # no archives
 _DEEPEST = 4
 _BROKEN = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError)
 
@@ -62,7 +63,7 @@ def _read_archive(stream: BinaryIO, name: str, counts: DocumentCounts, depth: in
                 if member.isfile():
                     yield from _read_member(archive, member, name, counts, depth)
                     last = member.name
-            _check_end(archive)
+            _check_end(archive, name)
             while plain.read(2**20):  # checks what is left, such as the checksum at the end of the compressed data
                 pass
     except UserError:
@@ -85,7 +86,7 @@ def _read_member(
             yield Oversized(), source
         else:
             yield _open(archive, member).read(), source
-    elif lower.endswith(_NESTED_ENDINGS):
+    elif lower.endswith(_NESTED_ENDINGS) and not lower.endswith(_SINGLE_ENDINGS):
         if depth == _DEEPEST:
             raise UserError(f"{source}: archives within archives more than {_DEEPEST} deep; unpack it first")
         yield from _read_archive(_open(archive, member), source, counts, depth + 1)
@@ -99,10 +100,17 @@ def _open(archive: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
     return cast(BinaryIO, stream)
 
 
-def _check_end(archive: tarfile.TarFile) -> None:
+def _check_end(archive: tarfile.TarFile, name: str) -> None:
     ended_by = getattr(archive, "ended_by", None)
     if not isinstance(ended_by, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
         raise _CutOff(f"no end mark: {ended_by or 'the data ends'}")
+    stream: BinaryIO = archive.fileobj  # type: ignore[assignment]
+    while rest := stream.read(2**20):
+        if rest.strip(b"\0"):
+            raise UserError(
+                f"{name}: goes on after the archive's end mark, as archives do that were put together with `cat`; "
+                "unpack it with `tar --ignore-zeros`, and give the folder"
+            )
 
 
 @contextlib.contextmanager

@@ -36,3 +36,12 @@ def test_nothing_is_written_where_nothing_is_left(tmp_path):
     with pytest.raises(UserError, match="no document is left"):
         run(tmp_path / "a.txt", "--out", tmp_path / "halves.jsonl")
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_file_name_that_is_no_utf8(tmp_path):
+    file = tmp_path / "caf\udce9.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    out, report = tmp_path / "halves.jsonl", tmp_path / "counts.json"
+    run(file, "--min-document-tokens", "2", "--out", out, "--report", report)
+    assert json.loads(out.read_text().partition("\n")[0])["source"] == str(tmp_path / r"caf\udce9.jsonl:1")
+    assert json.loads(report.read_text())["settings"]["inputs"] == [str(file)]

@@ -115,3 +115,13 @@ def test_reading_zstandard_in_pieces_gives_the_same_bytes(tmp_path):
     file.write_bytes(PACK[".zst"](PLAIN))
     with open_maybe_compressed(str(file)) as stream:
         assert b"".join(iter(lambda: stream.read(777), b"")) == PLAIN
+
+
+def test_half_a_surrogate_pair_is_no_text(tmp_path):
+    """It comes through JSON's escapes, and could neither be written nor sent."""
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"a": "\\ud83d\\ude00", "b": "\\\\ud800"}\n{"a": ["\\uD83d x"]}\n')
+    lines = read_json_lines(str(file))
+    assert next(lines) == (1, {"a": "😀", "b": "\\ud800"})
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2: \\ud83d without its other half is no valid Unicode"):
+        next(lines)

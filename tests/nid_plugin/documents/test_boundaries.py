@@ -33,6 +33,10 @@ PIECES = st.sampled_from(
         "…",
         "“",
         "x.y",
+        "น้ำ",
+        "‼️",
+        "A\xa0. ",
+        "\r\n",
     ]
 )
 TEXTS = st.lists(PIECES, min_size=1, max_size=400).map("".join).filter(str.strip)
@@ -53,7 +57,7 @@ def all_word_ends(text) -> list[int]:
         place
         for place in range(1, len(text))
         if (text[place].isspace() and not text[place - 1].isspace())
-        or (script.match(text[place]) and script.match(text[place - 1]))
+        or (script.match(text[place]) and script.match(text[place - 1]) and text[place] not in "\u0e49ำ")
     ]
 
 
@@ -73,6 +77,7 @@ def test_sentence_cut_leaves_two_sound_halves(text, smallest):
         assert text[cut:].strip()
         assert not text[cut - 1].isspace()
         assert min(cut, len(text) - cut) >= int(smallest * len(text))
+        assert is_cluster_boundary(text, cut)
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 3, 10, 40])
@@ -178,3 +183,65 @@ def test_token_cut_passes_characters_of_several_tokens(byte_tokenizer):
 def test_token_cut_of_one_token(byte_tokenizer):
     assert token_cut("a", byte_tokenizer, 0.0) is None
     assert token_cut(" a ", byte_tokenizer, 0.0) is None
+
+
+@pytest.mark.parametrize("white", "\xa0\u2028\u3000\u202f\x85")
+@pytest.mark.parametrize("language", ["en", "fr", "ja", "fi", "xx"])
+def test_white_space_that_the_library_panics_at(white, language):
+    text = f"They told us of vitamin A{white}. It went on. There was more of it."
+    assert text[: sentence_cut(text, language, 0.0)].endswith(("on.", f"A{white}."))
+    initial = f"Then came J{white}. Smith and nobody else. Then came the others, too."
+    assert text[: sentence_cut(initial, language, 0.0)]
+
+
+def test_a_panic_of_the_library_costs_one_document(monkeypatch):
+    class PanicException(BaseException):
+        """As the library's: no `Exception`, and of a module that cannot be imported."""
+
+    def panic(language, text):
+        raise PanicException if "odd" in text else KeyboardInterrupt
+
+    monkeypatch.setattr(sentencex, "segment", panic)
+    assert sentence_cut("One odd. Two.", "en", 0.0) is None
+    with pytest.raises(KeyboardInterrupt):
+        sentence_cut("One. Two.", "en", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        (f"It was so (as we {'really ' * 30}knew.) Then it went on. {'So ' * 50}", "knew.)"),
+        (f"“It was so, as we {'really ' * 30}knew.” Then it went on. {'So ' * 50}", "knew.”"),
+        (f"{'So ' * 30}it went. It is stored in the .Xauthority file by socket.SOCK_DGRAM, {'so ' * 20}", "went."),
+        (f"{'So ' * 30}it went. See fsck.<msg-id> and “/.’ and more {'so ' * 20}", "went."),
+        (f"{'So ' * 10}it went on and on‼️ Then it {'stopped ' * 5}", "on‼️"),
+        ("He asked: 好吗?天气很好。", "He asked: 好吗?"),
+    ],
+)
+def test_ends_without_white_space(text, prompt):
+    cut = sentence_cut(text, "en", 0.1)
+    assert cut is not None
+    assert text[:cut].endswith(prompt)
+
+
+def test_sentence_cut_never_parts_an_exclamation_mark_from_its_selector():
+    assert sentence_cut("‼️", "en", 0.0) is None
+
+
+def test_word_cut_never_parts_thai_and_lao_vowels():
+    for text in ("เขาดื่มน้ำทุกวันและทำงาน", "ນ້ຳທຳນຳ"):
+        tails = [text[start:] for start in range(len(text))]
+        cuts = [(tail, cut) for tail in tails if (cut := word_cut(tail, 0.0)) is not None]
+        assert cuts
+        assert all(is_cluster_boundary(tail, cut) for tail, cut in cuts)
+
+
+@pytest.mark.parametrize("letters", range(5, 40))
+def test_of_two_tokens_as_near_the_first_is_taken(byte_tokenizer, letters):
+    text = "é" * letters  # some letters are several tokens
+    count = len(byte_tokenizer.encode(text).ids)
+    ends = [end for _, end in byte_tokenizer.encode(text).offsets]
+    starts = [start for start, _ in byte_tokenizer.encode(text).offsets]
+    places = [place for place in range(1, count) if ends[place - 1] <= starts[place]]
+    expected = min(places, key=lambda place: (abs(place - count // 2), place))
+    assert token_cut(text, byte_tokenizer, 0.0) == starts[expected]

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from nid_plugin.documents import DocumentCounts, DocumentSettings
@@ -87,3 +89,23 @@ def test_all_problems_at_once(tmp_path, monkeypatch):
     assert "no/such/folder: no such file" in message
     assert "empty: the folder has no files to read (expected .parquet, .jsonl" in message
     assert "a.docx: unknown ending; expected .parquet" in message
+
+
+def test_pipes_in_folders_are_passed_over(tmp_path):
+    """Opening one would wait for its other end."""
+    os.mkfifo(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_text("x")
+    (tmp_path / "c.txt").symlink_to("b.txt")
+    (tmp_path / "d.txt").symlink_to("nowhere")
+    counts = DocumentCounts()
+    names = [file.name.removeprefix(f"{tmp_path}/") for file in found(tmp_path, counts=counts)]
+    assert names == ["b.txt", "c.txt", "d.txt"]  # a broken link is told about when it is read
+    assert counts.other_files == 1
+
+
+def test_a_file_is_no_data_set_and_an_empty_name_is_nothing(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(UserError, match=r"a\.txt: a file; --input-format dataset expects"):
+        found(tmp_path / "a.txt", input_format="dataset")
+    with pytest.raises(UserError, match="an INPUT is empty"):
+        found("")

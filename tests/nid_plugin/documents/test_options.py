@@ -71,3 +71,10 @@ def test_all_wrong_options_at_once(tmp_path):
 def test_wrong_shards(shard):
     with pytest.raises(UserError, match=r"--shard .*expected K/N"):
         parsed("a", f"--shard={shard}")
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])
+def test_seeds_beyond_64_bits(seed):
+    with pytest.raises(UserError, match=rf"--seed {seed}: expected a number of 64 bits"):
+        parsed("a", f"--seed={seed}")
+    assert parsed("a", f"--seed={-(2**63)}").seed == -(2**63)

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from nid_plugin.documents import DocumentSettings
+from nid_plugin.documents import DocumentSettings, table_reader
 from nid_plugin.documents.table_reader import read_dataset, read_parquet
 from plugin_common.errors import UserError
 
@@ -28,7 +28,9 @@ def test_parquet_gives_texts_and_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int32(), pa.string())], ids=str
+    "kind",
+    [pa.large_string(), pa.string_view(), pa.binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.string())],
+    ids=str,
 )
 def test_parquet_reads_every_type_of_text(tmp_path, kind):
     plain = pa.array(TEXTS[:5])
@@ -133,3 +135,30 @@ def test_a_hub_out_of_reach(monkeypatch):
     settings = DocumentSettings(("nobody/nothing",))
     with pytest.raises(UserError, match=r"nobody/nothing/train: cannot be read as a data set .* hub can be reached"):
         list(read_dataset("nobody/nothing", settings, saved=False))
+
+
+def test_a_column_of_nothing_holds_no_text(tmp_path):
+    assert cells(read_parquet(write(tmp_path / "a.parquet", text=pa.nulls(3)), "text")) == [None] * 3
+
+
+def test_checksums_of_pages_are_checked(tmp_path):
+    file = tmp_path / "a.parquet"
+    parquet.write_table(
+        pa.table({"text": TEXTS}), file, compression="none", use_dictionary=False, write_page_checksum=True
+    )
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"Document 500", b"Document 5OO", 1))
+    with pytest.raises(UserError, match=r"a\.parquet: .*not a sound parquet file \(.*[Cc][Rr][Cc]"):
+        list(read_parquet(str(file), "text"))
+
+
+@pytest.mark.parametrize(("characters", "rows"), [(10, 1024), (4000, 1024), (2**16, 63), (2**23, 1)])
+def test_long_documents_are_taken_fewer_at_a_time(tmp_path, monkeypatch, characters, rows):
+    taken = []
+    monkeypatch.setattr(
+        table_reader, "prefetched", lambda batches: (taken.append(len(batch)) or batch for batch in batches)
+    )
+    texts = [f"{number} {'x' * characters}" for number in range(max(3, min(1500, 2 * rows)))]
+    parquet.write_table(pa.table({"n": range(len(texts)), "text": texts}), tmp_path / "a.parquet", use_dictionary=False)
+    assert cells(read_parquet(str(tmp_path / "a.parquet"), "text")) == texts
+    assert rows * 0.95 <= taken[0] <= rows

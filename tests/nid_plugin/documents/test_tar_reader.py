@@ -10,9 +10,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nid_plugin.documents import DocumentCounts, tar_reader
+from nid_plugin.documents import DocumentCounts, DocumentSettings, tar_reader
 from nid_plugin.documents.document import Oversized
 from nid_plugin.documents.tar_reader import read_tar
+from nid_plugin.halving import half_line, halves
 from plugin_common.errors import UserError
 
 FILES = {f"dir/{number}.txt": f"Document {number}. ".encode() * (number % 50) for number in range(60)}
@@ -145,3 +146,28 @@ def test_what_is_no_archive(tmp_path, data):
 def test_no_such_file(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         read(tmp_path / "none.tar")
+
+
+def test_names_that_are_no_utf8_can_be_written_later(tmp_path):
+    file = tmp_path / "a.tar"
+    with tarfile.open(file, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
+        member = tarfile.TarInfo("caf\udce9.txt")
+        member.size = 9
+        archive.addfile(member, io.BytesIO(b"One. Two."))
+    (half,) = halves(DocumentSettings((str(file),), min_document_tokens=0), DocumentCounts())
+    assert half.source == rf"{file}:caf\udce9.txt"
+    assert half_line(half).decode()
+
+
+def test_archives_put_together_are_refused(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar_of({"1.txt": b"one"}) + tar_of({"2.txt": b"two"}))
+    with pytest.raises(UserError, match=r"a\.tar: goes on after the archive's end mark.*--ignore-zeros"):
+        read(tmp_path / "a.tar")
+
+
+def test_compressed_texts_in_archives_are_other_files(tmp_path):
+    packed = {"a.txt": b"x", "b.txt.xz": lzma.compress(b"x"), "c.txt.gz": gzip.compress(b"x")}
+    (tmp_path / "a.tar").write_bytes(tar_of(packed))
+    counts = DocumentCounts()
+    assert list(read(tmp_path / "a.tar", counts)) == ["a.txt"]
+    assert counts.other_files == 2
