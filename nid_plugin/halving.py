@@ -25,7 +25,7 @@ class Half(NamedTuple):
     """A document, cut in two; ``prompt + second_half`` is its text.
 
     Attributes:
-        document: 32 hexadecimal digits, the first half of the SHA-256 sum of the text's UTF-8 bytes.
+        document: 32 hexadecimal digits, XXH3 (128 bits) of the text's UTF-8 bytes.
         prompt: the first half; does not end in white space.
         second_half: the rest; begins with the white space at the cut.
         source: where the document came from.

@@ -40,15 +40,17 @@ def sentence_cut(text: str, language: str, smallest: float) -> int | None:
         An index into the text, the character before it no white space; or None if there is no sentence end.
     """
 
-    def ends_in(start: int, stop: int) -> Iterator[int]:
+    def ends_in(start: int, stop: int) -> list[int]:
+        ends = []
         for sentence in _sentences(language, text[start:stop]):
             length = len(sentence.rstrip())
             end = start + length
             start += len(sentence)
-            if length == len(sentence) and not text[end : end + 1].isspace():
+            if end == start and not text[end : end + 1].isspace():
                 end = _end_without_space(text, end)
             if length and end:
-                yield end
+                ends.append(end)
+        return ends
 
     return _nearest(text, smallest, _SENTENCE_EDGE, ends_in)
 

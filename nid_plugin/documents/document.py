@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-DIGEST_BYTES = 16
-
 
 class Document(NamedTuple):
     """A text and where it came from.
@@ -14,7 +12,8 @@ class Document(NamedTuple):
     Attributes:
         text: never empty or blank, valid Unicode (no lone surrogates), with its white space as it stood.
         source: file and line, row or member; or data set, split and row; valid Unicode, too.
-        digest: the first ``DIGEST_BYTES`` bytes of the SHA-256 sum of the text's UTF-8 bytes.
+        digest: 16 bytes, XXH3 (128 bits) of the text's UTF-8 bytes: tells texts apart in a tenth of the time that a
+            cryptographic hash takes.
     """
 
     text: str

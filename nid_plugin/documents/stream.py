@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from hashlib import sha256
-from itertools import chain
+from itertools import chain, groupby
 
-from nid_plugin.documents.document import DIGEST_BYTES, Document, DocumentCounts, Oversized, RawDocument, printable
+from xxhash import xxh3_128_digest
+
+from nid_plugin.documents.document import Document, DocumentCounts, Oversized, RawDocument, printable
 from nid_plugin.documents.inputs import Input, list_inputs
 from nid_plugin.documents.settings import DocumentSettings
 from plugin_common.errors import UserError
@@ -99,22 +100,29 @@ def _length_checks(settings: DocumentSettings) -> list[tuple[str, Check]]:
 def _raw_documents(settings: DocumentSettings, counts: DocumentCounts) -> Iterator[RawDocument]:
     inputs = list_inputs(settings, counts)
     if not settings.shuffle_buffer:
-        return chain.from_iterable(_read(found, settings, counts) for found in inputs)
+        return _read_all(inputs, settings, counts)
     from nid_plugin.documents.shuffling import shuffled
 
     random.Random(settings.seed).shuffle(inputs)
-    mixed = chain.from_iterable(_read(found, settings, counts) for found in inputs)
-    return shuffled(mixed, settings.shuffle_buffer, settings.seed)
+    return shuffled(_read_all(inputs, settings, counts), settings.shuffle_buffer, settings.seed)
+
+
+def _read_all(inputs: list[Input], settings: DocumentSettings, counts: DocumentCounts) -> Iterator[RawDocument]:
+    for kind, group in groupby(inputs, key=lambda found: found.kind):
+        if kind == "parquet":
+            from nid_plugin.documents.table_reader import read_parquet
+
+            yield from read_parquet([found.name for found in group], settings.text_column)
+        else:
+            yield from chain.from_iterable(_read(found, settings, counts) for found in group)
 
 
 def _read(found: Input, settings: DocumentSettings, counts: DocumentCounts) -> Iterable[RawDocument]:
     """The reader for the input; each kind's libraries are imported when it is needed."""
-    if found.kind in ("parquet", "dataset", "saved_dataset"):
-        from nid_plugin.documents import table_reader
+    if found.kind in ("dataset", "saved_dataset"):
+        from nid_plugin.documents.table_reader import read_dataset
 
-        if found.kind == "parquet":
-            return table_reader.read_parquet(found.name, settings.text_column)
-        return table_reader.read_dataset(found.name, settings, saved=found.kind == "saved_dataset")
+        return read_dataset(found.name, settings, saved=found.kind == "saved_dataset")
     if found.kind == "tar":
         from nid_plugin.documents.tar_reader import read_tar
 
@@ -146,7 +154,7 @@ def _checked(
                 raise _unreadable(settings, counts)
             continue
         try:
-            digest = sha256(text.encode()).digest()[:DIGEST_BYTES]
+            digest = xxh3_128_digest(text.encode())
         except UnicodeEncodeError:  # lone surrogates
             counts.dropped["not_utf8"] += 1
             continue

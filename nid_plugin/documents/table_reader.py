@@ -5,7 +5,8 @@ import importlib
 import os
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from nid_plugin.documents.document import RawDocument
@@ -21,27 +22,37 @@ _BUFFER_BYTES = 2**20
 _SAVED_PARTS = 64  # that a data set on disk is shuffled by
 
 
-def read_parquet(path: str, text_column: str) -> Iterator[RawDocument]:
-    """The text column's cells, row by row; the other columns are not read. ``source`` is ``path:row``, row from 1.
+def read_parquet(paths: Sequence[str], text_column: str) -> Iterator[RawDocument]:
+    """The text column's cells of files, row by row; the other columns are not read.
+
+    ``source`` is ``path:row``, row from 1. While the rows of one part are worked on, the next one is read and decoded,
+    across the files' ends, too.
 
     Raises:
-        UserError: the file is broken, has no such column (lists those it has), or the column holds no text.
+        UserError: a file is broken, has no such column (lists those it has), or the column holds no text.
     """
+    for path, row, column in prefetched(chain.from_iterable(_batches(path, text_column) for path in paths)):
+        for number, cell in enumerate(_cells(column), start=row):
+            yield cell, f"{path}:{number}"
+
+
+def _batches(path: str, text_column: str) -> Iterator[tuple[str, int, Any]]:
+    """Parts of a file's text column, each with the path and the number of its first row."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    number = 0
+    row = 1
     try:
         # Page by page: with `pre_buffer` the column's whole part of a row group would be in memory, compressed.
         with parquet.ParquetFile(
             path, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
         ) as file:
             _check_column(path, text_column, {field.name: field.type for field in file.schema_arrow})
-            for batch in prefetched(file.iter_batches(_batch_rows(file.metadata, text_column), columns=[text_column])):
-                for number, cell in enumerate(_cells(batch.column(0)), start=number + 1):  # noqa: B020
-                    yield cell, f"{path}:{number}"
+            for batch in file.iter_batches(_batch_rows(file.metadata, text_column), columns=[text_column]):
+                yield path, row, batch.column(0)
+                row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        where = f"after row {number}: " if number else ""
+        where = f"after row {row - 1}: " if row > 1 else ""
         raise UserError(f"{path}: {where}not a sound parquet file ({_first_line(error)}); fetch it again") from error
 
 

@@ -21,7 +21,7 @@ def cells(documents) -> list:
 
 def test_parquet_gives_texts_and_rows(tmp_path):
     file = write(tmp_path / "a.parquet", text=TEXTS, n=list(range(1000)))
-    documents = list(read_parquet(file, "text"))
+    documents = list(read_parquet([file], "text"))
     assert cells(documents) == TEXTS
     assert documents[0][1] == f"{file}:1"
     assert documents[999][1] == f"{file}:1000"
@@ -36,22 +36,22 @@ def test_parquet_reads_every_type_of_text(tmp_path, kind):
     plain = pa.array(TEXTS[:5])
     column = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
     file = write(tmp_path / "a.parquet", text=column)
-    decoded = [cell.decode() if isinstance(cell, bytes) else cell for cell in cells(read_parquet(file, "text"))]
+    decoded = [cell.decode() if isinstance(cell, bytes) else cell for cell in cells(read_parquet([file], "text"))]
     assert decoded == TEXTS[:5]
 
 
 def test_parquet_gives_empty_cells_and_bytes_that_are_no_utf8(tmp_path):
     wrong = pa.array([b"good", b"\xff", None]).view(pa.string())
     file = write(tmp_path / "a.parquet", text=wrong)
-    assert cells(read_parquet(file, "text")) == [b"good", b"\xff", None]
+    assert cells(read_parquet([file], "text")) == [b"good", b"\xff", None]
 
 
 def test_parquet_without_the_column_lists_those_it_has(tmp_path):
     file = write(tmp_path / "a.parquet", body=["x"], id=[1])
     with pytest.raises(UserError, match="no column 'text'; --text-column takes one of 'body', 'id'"):
-        list(read_parquet(file, "text"))
+        list(read_parquet([file], "text"))
     with pytest.raises(UserError, match="column 'id' holds int64, expected text"):
-        list(read_parquet(file, "id"))
+        list(read_parquet([file], "id"))
 
 
 def test_broken_parquet(tmp_path):
@@ -60,14 +60,14 @@ def test_broken_parquet(tmp_path):
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match=r"a\.parquet: not a sound parquet file"):
-        list(read_parquet(str(file), "text"))
+        list(read_parquet([str(file)], "text"))
     damaged = bytearray(data)
     damaged[200:2000] = bytes(1800)
     file.write_bytes(damaged)
     with pytest.raises(UserError, match="not a sound parquet file"):
-        list(read_parquet(str(file), "text"))
+        list(read_parquet([str(file)], "text"))
     with pytest.raises(UserError, match="No such file"):
-        list(read_parquet(str(tmp_path / "none.parquet"), "text"))
+        list(read_parquet([str(tmp_path / "none.parquet")], "text"))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_a_hub_out_of_reach(monkeypatch):
 
 
 def test_a_column_of_nothing_holds_no_text(tmp_path):
-    assert cells(read_parquet(write(tmp_path / "a.parquet", text=pa.nulls(3)), "text")) == [None] * 3
+    assert cells(read_parquet([write(tmp_path / "a.parquet", text=pa.nulls(3))], "text")) == [None] * 3
 
 
 def test_checksums_of_pages_are_checked(tmp_path):
@@ -149,16 +149,22 @@ def test_checksums_of_pages_are_checked(tmp_path):
     data = file.read_bytes()
     file.write_bytes(data.replace(b"Document 500", b"Document 5OO", 1))
     with pytest.raises(UserError, match=r"a\.parquet: .*not a sound parquet file \(.*[Cc][Rr][Cc]"):
-        list(read_parquet(str(file), "text"))
+        list(read_parquet([str(file)], "text"))
+
+
+def test_rows_are_numbered_in_each_of_several_files(tmp_path):
+    files = [write(tmp_path / f"{name}.parquet", text=[f"{name}{n}" for n in range(3)]) for name in "ab"]
+    found = [(cell, source.rpartition("/")[2]) for cell, source in read_parquet(files, "text")]
+    assert found == [(f"{name}{n}", f"{name}.parquet:{n + 1}") for name in "ab" for n in range(3)]
 
 
 @pytest.mark.parametrize(("characters", "rows"), [(10, 1024), (4000, 1024), (2**16, 63), (2**23, 1)])
 def test_long_documents_are_taken_fewer_at_a_time(tmp_path, monkeypatch, characters, rows):
     taken = []
     monkeypatch.setattr(
-        table_reader, "prefetched", lambda batches: (taken.append(len(batch)) or batch for batch in batches)
+        table_reader, "prefetched", lambda batches: (taken.append(len(batch[2])) or batch for batch in batches)
     )
     texts = [f"{number} {'x' * characters}" for number in range(max(3, min(1500, 2 * rows)))]
     parquet.write_table(pa.table({"n": range(len(texts)), "text": texts}), tmp_path / "a.parquet", use_dictionary=False)
-    assert cells(read_parquet(str(tmp_path / "a.parquet"), "text")) == texts
+    assert cells(read_parquet([str(tmp_path / "a.parquet")], "text")) == texts
     assert rows * 0.95 <= taken[0] <= rows
