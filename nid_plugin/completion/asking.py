@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import gc
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -14,14 +13,16 @@ from typing import Any
 import tenacity
 
 from nid_plugin.completion.backoff import seconds_to_wait
+from nid_plugin.completion.garbage import rare_garbage_collection
 from nid_plugin.completion.ledger import Ledger
 from nid_plugin.completion.limits import RateLimits
+from nid_plugin.completion.outcome import Outcome
 from nid_plugin.completion.prices import Price
 from nid_plugin.completion.results import Failure, Result, Status
-from nid_plugin.completion.saving import Saver
+from nid_plugin.completion.saving import Saver, cannot_be_written
 from nid_plugin.completion.settings import Connection, Request, RequestSettings, prompt_token_bound, request_body
 from nid_plugin.completion.signals import first_signal_calls
-from nid_plugin.completion.spending import Spending, SpendingLimit
+from nid_plugin.completion.spending import Spending, SpendingLimit, spending_of
 from nid_plugin.completion.teacher import Again, Answer, Refused, Teacher, Unusable
 from plugin_common.errors import UserError
 
@@ -33,25 +34,6 @@ FAILURES_IN_A_ROW = 50
 
 UNHEARD = ("unreachable", "timeout", "connection broken")
 ATTEMPTS_UNHEARD = 4
-
-
-@dataclass
-class Outcome:
-    """What a run did.
-
-    Attributes:
-        answered: results by status.
-        failed: requests given up, by reason.
-        retried: attempts that failed and were repeated, by reason.
-        stopped: why the run ended early; None where it went through.
-        interrupted: whether a signal stopped it.
-    """
-
-    answered: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    retried: Counter[str] = field(default_factory=Counter)
-    stopped: str | None = None
-    interrupted: bool = False
 
 
 class Asking:
@@ -76,7 +58,7 @@ class Asking:
         progress: Any = None,
     ) -> None:
         self.settings, self.connection, self.price = settings, connection, price
-        self.spending = spending
+        self.spending, self._ledger = spending, ledger
         self.outcome = Outcome()
         self._slots = asyncio.Semaphore(connection.concurrency)
         self._limits = RateLimits(connection)
@@ -111,19 +93,23 @@ class Asking:
                 failures.append(task.exception())
 
         failures: list[BaseException | None] = []
-        while not self._stop.is_set():
-            await begun.acquire()
-            request = next(pending, None)
-            if request is None or self._stop.is_set():
-                break
-            task = asyncio.create_task(self._one(teacher, request))
-            tasks.add(task)
-            task.add_done_callback(ended)
-        while tasks:
-            await asyncio.wait(tasks)
-        for error in failures:
-            if error is not None:
-                raise error
+        try:
+            while not self._stop.is_set():
+                await begun.acquire()
+                request = None if self._stop.is_set() else next(pending, None)
+                if request is None:
+                    break
+                task = asyncio.create_task(self._one(teacher, request))
+                tasks.add(task)
+                task.add_done_callback(ended)
+        except Exception as error:  # of whoever gives the requests: what is in flight is saved all the same
+            self._stop_because(f"{error!r}")
+            raise
+        finally:
+            while tasks:
+                await asyncio.wait(tasks)
+        if failures and failures[0] is not None:
+            raise failures[0]
 
     async def _one(self, teacher: Teacher, request: Request) -> None:
         begun, counter = monotonic(), _Attempts()
@@ -134,9 +120,7 @@ class Asking:
             failure = Failure(request.id, error.reason, str(error), permanent, counter.sent, _now())
             await self._saver.save(failure)
             self._given_up(failure)
-        except Unusable as error:
-            self._stop_because(str(error))
-        except SpendingLimit as error:
+        except (Unusable, SpendingLimit) as error:
             self._stop_because(str(error))
         except _Stopped:
             pass
@@ -152,7 +136,13 @@ class Asking:
         text, usage, answers, costs = "", Counter[str](), 0, 0.0
         while True:
             body = request_body(self.settings, request.text, text)
-            answer, cost = await self._until_answered(teacher, body, counter)
+            try:
+                answer, cost = await self._until_answered(teacher, body, counter)
+            except (Again, Refused, Unusable, SpendingLimit, _Stopped) as error:
+                if not answers:
+                    raise
+                self._leave_cut(error)  # the part that was paid for stays
+                break
             text, answers, costs = text + answer.text, answers + 1, costs + cost
             usage.update(answer.usage)
             cut = answer.finish_reason == "length" and answer.text and not answer.refusal
@@ -170,9 +160,17 @@ class Asking:
             cost=None if self.price is None else round(costs, 9),
         )
 
-    async def _until_answered(
-        self, teacher: Teacher, body: dict[str, Any], counter: "_Attempts"
-    ) -> tuple[Answer, float]:
+    async def _until_answered(self, teacher: Teacher, body: dict[str, Any], counter: "_Attempts") -> "_Answered":
+        try:  # nearly always enough, and then tenacity's preparations would be a tenth of the processor time
+            return await self._attempt(teacher, body, counter)
+        except Again as error:
+            failed = [error]
+
+        async def attempt() -> _Answered:
+            if failed:
+                raise failed.pop()
+            return await self._attempt(teacher, body, counter)
+
         attempts = tenacity.AsyncRetrying(
             stop=self._enough,
             wait=seconds_to_wait,
@@ -181,16 +179,20 @@ class Asking:
             before_sleep=self._retried,
             reraise=True,
         )
-        return await attempts(self._attempt, teacher, body, counter)
+        return await attempts(attempt)
 
-    async def _attempt(self, teacher: Teacher, body: dict[str, Any], counter: "_Attempts") -> tuple[Answer, float]:
+    async def _attempt(self, teacher: Teacher, body: dict[str, Any], counter: "_Attempts") -> "_Answered":
         bound = prompt_token_bound(body)
         async with self._slots:
             if self._stop.is_set():
                 raise _Stopped
-            await self._limits.wait(bound // 3 + self.settings.max_tokens)
+            if not await self._limits.wait_unless(self._stop, bound // 3 + self.settings.max_tokens):
+                raise _Stopped
             most = 0.0 if self.price is None else self.price.of(bound, self.settings.max_tokens)
             name = await self.spending.reserve(most)
+            if self._stop.is_set():
+                self._settle(name, 0.0)
+                raise _Stopped
             billed: float | None = None
             counter.sent += 1
             try:
@@ -205,7 +207,18 @@ class Asking:
                 self._too_long(error)
                 raise
             finally:
-                self.spending.settle(name, billed)
+                self._settle(name, billed)
+
+    def _settle(self, name: str, billed: float | None) -> None:
+        try:
+            self.spending.settle(name, billed)
+        except OSError as error:  # the answer in hand must not be lost for its line in the journal
+            self._stop_because(cannot_be_written(error, self._ledger.folder))
+
+    def _leave_cut(self, error: Exception) -> None:
+        self.outcome.left_cut[getattr(error, "reason", "the run stopped")] += 1
+        if isinstance(error, Unusable | SpendingLimit):
+            self._stop_because(str(error))
 
     def _cost(self, answer: Answer, most: float) -> float:
         if self.price is None:
@@ -251,6 +264,7 @@ class Asking:
         elif self._failures_in_a_row >= FAILURES_IN_A_ROW:
             self._stop_because(
                 f"{self._failures_in_a_row} requests in a row were given up, the last one for: {failure.message}"
+                + ("; --retry-failed asks them again" if failure.permanent else "")
             )
 
     def _stop_because(self, why: str) -> None:
@@ -263,6 +277,10 @@ class Asking:
         self._stop_because("interrupted")
 
 
+_Answered = tuple[Answer, float]
+"""An answer and what it cost."""
+
+
 @dataclass
 class _Attempts:
     sent: int = 0
@@ -270,20 +288,6 @@ class _Attempts:
 
 class _Stopped(Exception):
     """The run ends before this request was answered."""
-
-
-@contextlib.contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """Requests make many short-lived objects; looking through all modules so often costs a fifth of the time."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _now() -> str:
@@ -322,21 +326,17 @@ def ask(
     """
     if max_cost is not None and price is None:
         raise UserError("--max-cost needs the model's price; give --price or --prices")
-    paid = price is not None and not price.free
     missing = (request for request in requests if request.id not in ledger)
 
     async def run() -> Outcome:
-        spending = Spending(ledger.folder / "spending.log" if paid else None, max_cost)
+        spending = spending_of(ledger, price, max_cost)
         try:
             return await Asking(settings, connection, ledger, spending, price, progress).run(missing)
         finally:
             spending.close()
 
     try:
-        with _rare_garbage_collection():
+        with rare_garbage_collection():
             return asyncio.run(run())
     except OSError as error:
-        raise UserError(
-            f"{error.filename or ledger.folder}: cannot be written ({error.strerror or error}); "
-            "free some space and run the same command again: what is there stays"
-        ) from error
+        raise UserError(cannot_be_written(error, ledger.folder)) from error

@@ -6,15 +6,17 @@ import tenacity
 
 from nid_plugin.completion.teacher import Again
 
-_exponential = tenacity.wait_random_exponential(multiplier=0.5, max=60)
+_exponential = tenacity.wait_random_exponential(multiplier=0.25, max=60)
 
 
 def seconds_to_wait(state: tenacity.RetryCallState) -> float:
-    """What the endpoint asks for and up to a tenth (0.1 to 1 second) more, so that not all come back at once.
+    """A random time below a quarter of a second, doubled after each attempt, at most a minute, or what is asked for.
 
-    Where it does not ask: a random time below half a second, doubled after each attempt, at most a minute.
+    What the endpoint asks for gets up to a tenth (0.1 to 1 second) more, so that not all come back at once. It may ask
+    for next to nothing again and again: without the growing time all attempts would be over in a second.
     """
     error = state.outcome.exception() if state.outcome else None
+    own = float(_exponential(state))
     if isinstance(error, Again) and error.retry_after is not None:
-        return error.retry_after + random.uniform(0, min(1.0, 0.1 + error.retry_after / 10))
-    return float(_exponential(state))
+        return max(own, error.retry_after + random.uniform(0, min(1.0, 0.1 + error.retry_after / 10)))
+    return own

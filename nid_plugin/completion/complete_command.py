@@ -82,10 +82,12 @@ def run(args: argparse.Namespace) -> None:
     if args.status:
         _status(args)
         return
-    raise_all(_missing(args))
-    batches = batch_options(args)
-    teacher = teacher_settings(args, args.model, needs_key=not args.dry_run)
-    documents = _documents(args)
+    batches, teacher, documents = _all_of(
+        lambda: batch_options(args),
+        lambda: teacher_settings(args, args.model, needs_key=not args.dry_run) if args.model else None,
+        lambda: _documents(args) if bool(args.inputs) != bool(args.halves) else None,
+        problems=_missing(args),
+    )
     settings = {"request": teacher.request.as_dict()}
     if args.dry_run:
         _estimate(args, teacher, settings, documents)
@@ -100,10 +102,26 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _missing(args: argparse.Namespace) -> Iterator[str]:
+    from nid_plugin.completion.pairs_file import pairs_problems
+
     if not args.model:
         yield "--model NAME is missing: the teacher, as the endpoint names it"
     if bool(args.inputs) == bool(args.halves):
         yield "give documents (INPUT …) or --halves FILE, one of the two"
+    yield from pairs_problems(args.pairs, [args.ledger], [*args.inputs, *filter(None, [args.halves])])
+
+
+def _all_of(*checks: Callable[[], Any], problems: Iterator[str]) -> list[Any]:
+    """What each check gives; what all of them and ``problems`` complain of, in one error."""
+    given, listed = [], list(problems)
+    for check in checks:
+        try:
+            given.append(check())
+        except UserError as error:
+            head, *rest = str(error).split("\n")
+            listed += [line.removeprefix("  - ") for line in rest] if head.endswith(" problems:") else [str(error)]
+    raise_all(listed)
+    return given
 
 
 def _documents(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Iterator[Any]], Callable[[], list[str]]]:
@@ -152,16 +170,21 @@ def _complete(args: argparse.Namespace, teacher: Any, batches: Any, selection: A
 
         outcome = complete_in_batches(pending, teacher, ledger, total=total, options=batches)
     else:
-        alone = sum(1 for _ in outside_batches())
+        alone = sum(1 for _ in outside_batches()) if open_requests(ledger.folder)[0] else total
         if alone < total:
             _tell(f"{total - alone:,} requests are in batches under way and are not asked; --batch collects them")
         outcome = ask_with_progress(outside_batches(), teacher, ledger, total=alone, description="completing")
     path = args.pairs or str(Path(args.ledger) / "pairs.jsonl")
-    written = write_pairs(path, pairs_of(selection, teacher.request, ledger))
-    for line in status_lines(args.ledger):
+    try:
+        written = write_pairs(path, pairs_of(selection, teacher.request, ledger))
+        _tell(f"{written:,} pairs written to {path}")
+    except UserError as error:
+        if outcome.stopped is None:
+            raise
+        _tell(str(error))  # why the run stopped comes first: on a full disk both fail
+    for line in status_lines(args.ledger, ledger):
         _tell(line)
-    _tell(f"{written:,} pairs written to {path}")
-    raise_if_stopped(outcome, sum(1 for _ in outside_batches()))
+    raise_if_stopped(outcome, sum(1 for _ in outside_batches()) if total else 0)
     if (under_way := len(open_requests(ledger.folder)[1])) and not args.batch:
         raise UserError(f"{under_way:,} requests are in batches under way; the same command with --batch collects them")
 

@@ -32,6 +32,7 @@ class Ledger:
         counts: results by status.
         finish_reasons: results by finish reason.
         usage: tokens of all results.
+        uncounted: those of them whose price was not known.
     """
 
     def __init__(self, folder: Path, reserve_bytes: int = 0, *, read_only: bool = False) -> None:
@@ -40,6 +41,7 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self.finish_reasons: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
+        self.uncounted: Counter[str] = Counter()
         self.reserve = Reserve(folder / ".reserve", reserve_bytes) if reserve_bytes else None
         self._results = DurableFile(folder / "results.jsonl", _is_result, read_only=read_only)
         self._failures = DurableFile(folder / "failures.jsonl", _is_failure, read_only=read_only)
@@ -135,6 +137,8 @@ class Ledger:
         self.counts[result.status] += 1
         self.finish_reasons[result.finish_reason] += 1
         self.usage.update(result.usage)
+        if result.cost is None:
+            self.uncounted.update(result.usage)
 
     def _load(self) -> None:
         damaged = repeated = 0
@@ -181,13 +185,16 @@ def _reads(line: bytes, read: Any) -> bool:
 
 
 @contextlib.contextmanager
-def open_ledger(folder: str, settings: dict[str, Any], *, reserve_bytes: int = 0) -> Iterator[Ledger]:
+def open_ledger(
+    folder: str, settings: dict[str, Any], *, reserve_bytes: int = 0, option: str = "--ledger"
+) -> Iterator[Ledger]:
     """A ledger to work on, made if it is not there; nobody else can open it meanwhile.
 
     Args:
         folder: of the ledger.
         settings: JSON-able; must be those with which the ledger was made, once something was asked.
         reserve_bytes: space on the disk to set aside, for answers in flight when the disk fills up.
+        option: that names the ledger on the command line, for errors.
 
     Raises:
         UserError: another run works on it, it was made with other settings (all differences are listed), or the folder
@@ -198,8 +205,9 @@ def open_ledger(folder: str, settings: dict[str, Any], *, reserve_bytes: int = 0
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: the ledger's folder cannot be made ({error.strerror})") from error
-    with locked(path):
-        _take_settings(path, settings)
+    with locked(path, option):
+        _remove_leftovers(path)
+        _take_settings(path, settings, option)
         ledger = Ledger(path, reserve_bytes)
         try:
             yield ledger
@@ -223,7 +231,7 @@ def read_ledger(folder: str) -> Iterator[Ledger]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, option: str = "--ledger") -> Iterator[None]:
     """Keep others out of a ledger; the lock goes with the process, however it ends.
 
     Raises:
@@ -232,12 +240,17 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / "lock").open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             stream.seek(0)
             who = stream.read().strip() or "another process"
+            shards = " (and its own --shard of the documents; `nid merge` joins them)" if option == "--ledger" else ""
             raise UserError(
-                f"{folder}: {who} works on this ledger; wait for it, or give this run its own --ledger (and its own "
-                "--shard of the documents; `nid merge` joins them)"
+                f"{folder}: {who} works on this ledger; wait for it, or give this run its own {option}{shards}"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"{folder}: the file system there cannot lock files ({error.strerror}), so that two runs could pay for "
+                f"the same; give a folder on a local disk for {option}"
             ) from error
         stream.seek(0)
         stream.truncate()
@@ -255,15 +268,16 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / "settings.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise UserError(f"{path}: format {record['format']}, this version reads format {FORMAT}")
-        return dict(record["settings"])
+        form, settings = record["format"], dict(record["settings"])
     except FileNotFoundError as error:
         raise UserError(
             f"{folder}: is no ledger (it has no settings.json); give the folder of `nid complete --ledger`"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is not the settings of a ledger ({error})") from error
+    if form != FORMAT:
+        raise UserError(f"{path}: a ledger of format {form}, this version reads format {FORMAT}")
+    return settings
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
@@ -275,7 +289,7 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     sync_folder(folder)
 
 
-def check_settings(folder: Path, settings: dict[str, Any]) -> None:
+def check_settings(folder: Path, settings: dict[str, Any], option: str = "--ledger") -> None:
     """Complain where a ledger was made with other settings, unless nothing was asked with them yet.
 
     Raises:
@@ -286,21 +300,28 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
         listed = "\n".join(f"  - {difference}" for difference in changed)
         raise UserError(
             f"{folder}: this ledger was made with other settings:\n{listed}\n"
-            "Give the settings as they were, or another --ledger."
+            f"Give the settings as they were, or another {option}."
         )
 
 
-def _take_settings(folder: Path, settings: dict[str, Any]) -> None:
+def _take_settings(folder: Path, settings: dict[str, Any], option: str) -> None:
     if (folder / "settings.json").exists():
-        check_settings(folder, settings)
+        check_settings(folder, settings, option)
     else:
         strangers = sorted(entry.name for entry in folder.iterdir() if not _may_be_there(entry.name))
         if strangers:
             raise UserError(
-                f"{folder}: is no ledger and not empty ({', '.join(strangers[:3])}); give a new folder for --ledger"
+                f"{folder}: is no ledger and not empty ({', '.join(strangers[:3])}); give a new folder for {option}"
             )
     if not (folder / "settings.json").exists() or read_settings(folder) != json.loads(json.dumps(settings)):
         write_settings(folder, settings)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Files that a killed run had begun; each run would leave one as large as all documents."""
+    for name in ("halves.jsonl", "pairs.jsonl"):
+        for leftover in folder.glob(f".{name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
 
 
 def nothing_asked(folder: Path) -> bool:

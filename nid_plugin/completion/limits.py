@@ -19,6 +19,18 @@ class RateLimits:
         self._tokens = _bucket(connection.tokens_per_minute)
         self._turn = asyncio.Lock()
 
+    async def wait_unless(self, stop: asyncio.Event, tokens: int) -> bool:
+        """Like :meth:`wait`; False, at once, when ``stop`` is set before that is over."""
+        if self._requests is None and self._tokens is None:
+            return True
+        waiting, stopped = asyncio.ensure_future(self.wait(tokens)), asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.done() and not stop.is_set()
+        finally:
+            waiting.cancel()
+            stopped.cancel()
+
     async def wait(self, tokens: int) -> None:
         """Wait until one more request of so many tokens (prompt and longest answer) may be sent."""
         if self._requests is not None:

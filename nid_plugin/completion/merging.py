@@ -6,12 +6,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from nid_plugin.completion.batch_parts import open_requests
 from nid_plugin.completion.changes import differences
 from nid_plugin.completion.ledger import Ledger, locked, read_ledger, read_settings, write_settings
+from nid_plugin.completion.pairs_file import pairs_problems
 from nid_plugin.completion.selection import Selection, Size, digest, each_once, read_selection, write_selection
-from nid_plugin.completion.settings import RequestSettings
 from nid_plugin.completion.spending import Spending
-from nid_plugin.completion.status import pairs_of, status_lines
+from nid_plugin.completion.status import pairs_of, request_settings, status_lines
 from nid_plugin.halving import write_halves
 from nid_plugin.pairs import write_pairs
 from plugin_common.errors import UserError, raise_all
@@ -36,12 +37,14 @@ def merge(ledgers: Sequence[str], into: str, pairs: str | None = None) -> list[s
         what the new ledger holds, lines for a reader.
 
     Raises:
-        UserError: a folder is no ledger or a run works on it, the settings differ, ``into`` is there.
+        UserError: a folder is no ledger or a run works on it, the settings differ, a batch is under way, ``into``
+            is there.
     """
     if Path(into).exists():
         raise UserError(f"--into {into}: is there already; give a new folder")
+    target = pairs or str(Path(into) / "pairs.jsonl")
     settings = read_settings(Path(ledgers[0]))
-    raise_all(_problems(ledgers, settings))
+    raise_all([*_problems(ledgers, settings), *pairs_problems(pairs, [*ledgers, into])])
     with contextlib.ExitStack() as stack:
         for folder in ledgers:
             stack.enter_context(locked(Path(folder)))
@@ -54,17 +57,20 @@ def merge(ledgers: Sequence[str], into: str, pairs: str | None = None) -> list[s
             _join_results(ledgers, made)
             _join_spending(ledgers, made)
             write_settings(made, settings)
-    request = RequestSettings(**settings["request"])
-    target = pairs or str(Path(into) / "pairs.jsonl")
+    request = request_settings(settings, ledgers[0])
     with read_ledger(into) as ledger:
         written = write_pairs(target, pairs_of(_selection(into), request, ledger))
+        status = list(status_lines(into, ledger))
     repeated = [f"{size.repeated:,} documents were in several ledgers; each counts once"] if size.repeated else []
-    return [*repeated, *status_lines(into), f"{written:,} pairs written to {target}"]
+    return [*repeated, *status, f"{written:,} pairs written to {target}"]
 
 
 def _problems(ledgers: Sequence[str], settings: object) -> Iterator[str]:
     if len({Path(folder).resolve() for folder in ledgers}) < len(ledgers):
         yield "a ledger is named twice"
+    for folder in ledgers:
+        if batches := open_requests(Path(folder))[0]:
+            yield f"{folder}: {batches} batches are under way; let `nid complete --batch` collect them first"
     for folder in ledgers[1:]:
         for difference in differences(settings, read_settings(Path(folder))):
             yield f"{folder}: other settings than {ledgers[0]}: {difference}"

@@ -12,10 +12,12 @@ from typing import Any
 
 from nid_plugin.completion.prices import Price, price_of, read_prices
 from nid_plugin.completion.settings import APIS, Connection, RequestSettings
-from plugin_common.errors import raise_all
+from plugin_common.errors import UserError, raise_all
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 SAMPLING = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "stop")
+OWN_FIELDS = {"model", "messages", "prompt", "stream", "n", "best_of", "max_tokens", "max_completion_tokens", *SAMPLING}
+"""What ``--extra-body`` cannot give: it has an option, or an answer would cost more than is set aside for it."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ def add_teacher_options(parser: argparse.ArgumentParser, *, max_tokens: int = 10
     endpoint.add_argument(
         "--attempts",
         type=int,
-        default=8,
+        default=10,
         metavar="N",
-        help="how often a request is sent before it counts as failed; waits grow from half a second to a minute, "
-        "Retry-After is honoured (default: %(default)s)",
+        help="how often a request is sent before it counts as failed; waits grow from a quarter of a second to a "
+        "minute, Retry-After is honoured (default: %(default)s)",
     )
     endpoint.add_argument(
         "--longest-wait",
@@ -142,6 +144,7 @@ def teacher_settings(args: argparse.Namespace, model: str, *, needs_key: bool = 
     price, unknown = _price(args, model)
     key = os.environ.get(args.api_key_env, "").strip()
     problems = [*_numbers(args), *_address(base_url), *filter(None, [problem, unknown])]
+    problems += _texts(args, model)
     if needs_key:
         problems += _key(key, base_url, args.api_key_env)
     if not model.strip():
@@ -191,12 +194,26 @@ def _numbers(args: argparse.Namespace) -> Iterator[str]:
             yield f"{_option(name)} {value}: a number above 0 is expected"
     if args.temperature is not None and not 0 <= args.temperature <= 2:
         yield f"--temperature {args.temperature}: 0 to 2 is expected"
+    for name in ("frequency_penalty", "presence_penalty"):
+        value = getattr(args, name)
+        if value is not None and not math.isfinite(value):
+            yield f"{_option(name)} {value}: a finite number is expected"
     if args.top_p is not None and not 0 < args.top_p <= 1:
         yield f"--top-p {args.top_p}: above 0, at most 1 is expected"
     if getattr(args, "continue_length", 0) < 0:
         yield f"--continue-length {args.continue_length}: 0 or more is expected"
     if args.api == "completions" and args.system is not None:
         yield "--system: only a chat has a system prompt; leave it out, or use --api chat"
+
+
+def _texts(args: argparse.Namespace, model: str) -> Iterator[str]:
+    texts = {"--model": [model], "--system": [args.system], "--instruction": [getattr(args, "instruction", None)]}
+    texts |= {"--stop": args.stop or [], "--extra-body": [args.extra_body]}
+    for option, given in texts.items():
+        try:
+            "".join(filter(None, given)).encode()
+        except UnicodeEncodeError:
+            yield f"{option}: holds bytes that are no UTF-8"
 
 
 def _option(name: str) -> str:
@@ -209,11 +226,14 @@ def _address(base_url: str | None) -> Iterator[str]:
     try:
         parts = urllib.parse.urlsplit(base_url)
         host, with_key = parts.hostname, parts.username or parts.password
+        _ = parts.port
     except ValueError as error:
         yield f"--base-url: not a URL ({error})"
         return
     if with_key:
         yield "--base-url: holds a user name or password; give the key in the environment (--api-key-env)"
+    elif parts.query or parts.fragment:
+        yield "--base-url: ends in ?… or #…; give the address alone, as https://HOST/v1, and the key in the environment"
     elif parts.scheme not in ("http", "https") or not host:
         yield f"--base-url {base_url}: http://HOST:PORT/v1 or https://… is expected"
 
@@ -232,15 +252,19 @@ def _extra_body(text: str | None) -> tuple[dict[str, Any], str | None]:
     if text is None:
         return {}, None
     try:
-        extra = json.loads(text)
-    except ValueError as error:
+        extra = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         return {}, f"--extra-body: not valid JSON ({error})"
     if not isinstance(extra, dict):
         return {}, f"--extra-body: a JSON object is expected, found {type(extra).__name__}"
-    own = sorted({"model", "messages", "prompt", "stream", "n", *SAMPLING, "max_tokens"} & set(extra))
+    own = sorted(OWN_FIELDS & set(extra))
     if own:
         return {}, f"--extra-body: {', '.join(own)} cannot be given here; sampling settings have options of their own"
     return extra, None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _price(args: argparse.Namespace, model: str) -> tuple[Price | None, str | None]:
@@ -251,7 +275,10 @@ def _price(args: argparse.Namespace, model: str) -> tuple[Price | None, str | No
                 f"--price {args.price[0]} {args.price[1]}: dollars for a million tokens, 0 or more, are expected",
             )
         return Price(*args.price), None
-    prices = read_prices(Path(args.prices)) if args.prices else read_prices()
+    try:
+        prices = read_prices(Path(args.prices)) if args.prices else read_prices()
+    except UserError as error:
+        return None, str(error)
     price = price_of(model, prices)
     if price is None and args.max_cost is not None:
         return None, (

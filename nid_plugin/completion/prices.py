@@ -1,5 +1,6 @@
 """What tokens cost: prices by model, in a file that users can edit."""
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def _price(entry: Any, where: str) -> Price:
     form = f"`input`, `output` (dollars for a million tokens) and perhaps `batch` (0 to 1) are expected; see {SHIPPED}"
     if not isinstance(entry, dict) or not {"input", "output"} <= set(entry) <= {"input", "output", "batch"}:
         raise UserError(f"{where}: {form}")
-    numbers = {name: value for name, value in entry.items() if isinstance(value, int | float) and value >= 0}
+    numbers = {name: value for name, value in entry.items() if isinstance(value, int | float) and 0 <= value < math.inf}
     if len(numbers) < len(entry) or numbers.get("batch", 0) > 1 or any(isinstance(v, bool) for v in entry.values()):
         raise UserError(f"{where}: {form}, found {entry}")
     return Price(**numbers)

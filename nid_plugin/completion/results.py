@@ -80,8 +80,8 @@ def result_from(record: dict[str, Any]) -> Result:
         TypeError, KeyError, ValueError: it is no such line.
     """
     result = Result(**record)
-    if result.status not in STATUSES or not isinstance(result.completion, str):
-        raise ValueError("status or completion")
+    if result.status not in STATUSES or not isinstance(result.completion, str) or not isinstance(result.usage, dict):
+        raise ValueError("status, completion or usage")
     int(result.id, 16)
     return result
 

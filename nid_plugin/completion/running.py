@@ -4,9 +4,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 
-from nid_plugin.completion.asking import Outcome, ask
+from nid_plugin.completion.asking import ask
 from nid_plugin.completion.ledger import Ledger
 from nid_plugin.completion.options import TeacherSettings
+from nid_plugin.completion.outcome import Outcome
 from nid_plugin.completion.results import Failure, Result
 from nid_plugin.completion.settings import Request
 from plugin_common.errors import UserError
@@ -57,6 +58,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     lines = [f"answered in this run: {counted(outcome.answered) or '0'}"]
     if outcome.retried:
         lines.append(f"attempts repeated: {counted(outcome.retried)}")
+    if outcome.left_cut:
+        lines.append(f"answers left as --max-tokens cut them, not continued for: {counted(outcome.left_cut)}")
     if outcome.failed:
         lines.append(f"given up: {counted(outcome.failed)}")
     return lines

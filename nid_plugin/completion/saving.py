@@ -1,7 +1,8 @@
 """Save results as they come: many share one wait for the disk, and each counts only after it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from nid_plugin.completion.ledger import Ledger
 from nid_plugin.completion.results import Failure, Result
@@ -55,21 +56,45 @@ class Saver:
             if not batch:
                 continue
             try:
-                full = await asyncio.to_thread(self._put, [record for record, _ in batch])
-            except OSError as error:
-                for _, saved in batch:
-                    saved.set_exception(error)
+                trouble = await asyncio.to_thread(self._put, [record for record, _ in batch])
+            except Exception as error:  # whatever it is, those that wait must hear of it
+                _tell(batch, error)
                 continue
-            for _, saved in batch:
-                saved.set_result(None)
-            if full:
-                self._stop(
-                    f"{self._ledger.folder}: the disk is full; every answer so far is saved. "
-                    "Free some space and run the same command again"
-                )
+            _tell(batch, None)
+            if trouble:
+                self._stop(trouble)
 
-    def _put(self, records: list[Result | Failure]) -> bool:
-        self._spending.sync()
+    def _put(self, records: list[Result | Failure]) -> str | None:
+        """Save them; why nothing more should be asked, None where all is well."""
+        trouble = None
+        try:
+            self._spending.sync()
+        except OSError as error:  # no reason to lose answers: without their ends requests count at their most
+            trouble = cannot_be_written(error, self._ledger.folder)
         results = [record for record in records if isinstance(record, Result)]
         failures = [record for record in records if isinstance(record, Failure)]
-        return self._ledger.append(results, failures)
+        if self._ledger.append(results, failures):
+            trouble = (
+                f"{self._ledger.folder}: the disk is full; every answer so far is saved. "
+                "Free some space and run the same command again"
+            )
+        return trouble
+
+
+def _tell(batch: Sequence[tuple[Result | Failure, asyncio.Future[None]]], error: Exception | None) -> None:
+    """Let those that wait go on, save those that were cancelled meanwhile (by a second Ctrl-C)."""
+    for _, saved in batch:
+        if saved.done():
+            continue
+        if error is None:
+            saved.set_result(None)
+        else:
+            saved.set_exception(error)
+
+
+def cannot_be_written(error: OSError, folder: Path) -> str:
+    """What to tell the user about a ledger's file that cannot be written."""
+    return (
+        f"{error.filename or folder}: cannot be written ({error.strerror or error}); "
+        "free some space and run the same command again: what is there stays"
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nid_plugin.completion.changes import differences
+from nid_plugin.completion.durable_file import sync_folder
 from nid_plugin.completion.ledger import nothing_asked
 from nid_plugin.documents.hash_set import HashSet
 from nid_plugin.halving import Half, read_halves, write_halves
@@ -26,12 +27,20 @@ class Size:
         documents: halves in the selection.
         repeated: further copies of a document that is there already, left out.
         prompt_bytes, second_half_bytes: UTF-8, in all.
+        blank: halves to complete that hold white space alone, left out.
     """
 
     documents: int = 0
     repeated: int = 0
     prompt_bytes: int = 0
     second_half_bytes: int = 0
+    blank: int = 0
+
+    def lines(self) -> list[str]:
+        """What was left out, for a reader."""
+        repeated = f"{self.repeated:,} further copies of a document left out"
+        blank = f"{self.blank:,} documents left out whose first half holds white space alone"
+        return [line for count, line in ((self.repeated, repeated), (self.blank, blank)) if count]
 
 
 @dataclass(frozen=True)
@@ -88,18 +97,19 @@ def select(
                 "there are kept and not paid again), or another --ledger."
             )
         (folder / "selection.json").unlink()
+        sync_folder(folder)  # before the new halves take the place of those that it described
     size = Size()
     write_halves(str(folder / "halves.jsonl"), each_once(read(), size))
     if not size.documents:
-        raise UserError("\n  ".join(["no document is left to complete:", *report()]))
-    return write_selection(folder, settings, size, report())
+        raise UserError("\n  ".join(["no document is left to complete:", *report(), *size.lines()]))
+    return write_selection(folder, settings, size, [*report(), *size.lines()])
 
 
 def write_selection(folder: Path, settings: dict[str, Any], size: Size, report: list[str]) -> Selection:
     """Note what ``halves.jsonl`` in the folder holds; it is complete from then on."""
     with atomic_output(str(folder / "selection.json")) as stream:
         record = {"settings": settings, "size": asdict(size), "report": report}
-        stream.write(json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+        stream.write(json.dumps(record, indent=1).encode() + b"\n")  # names of files need not be UTF-8
     return Selection(folder / "halves.jsonl", settings, size, report)
 
 
@@ -129,7 +139,10 @@ def each_once(halves: Iterable[Half], size: Size) -> Iterator[Half]:
     """The halves without further copies of a document; ``size`` counts them. 13 to 27 bytes of memory a document."""
     seen = HashSet()
     for half in halves:
-        if not seen.add(int(half.document[:16], 16)):
+        if not half.prompt.strip():
+            size.blank += 1
+            continue
+        if not seen.add(int.from_bytes(hashlib.sha256(half.document.encode()).digest()[:8])):
             size.repeated += 1
             continue
         size.documents += 1

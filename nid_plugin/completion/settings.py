@@ -63,7 +63,7 @@ class Connection:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     timeout: float = 120.0
-    attempts: int = 8
+    attempts: int = 10
     longest_wait: float = 600.0
 
 
@@ -121,7 +121,10 @@ def request_body(settings: RequestSettings, text: str, answered: str = "") -> di
 def prompt_token_bound(body: dict[str, Any]) -> int:
     """No tokenizer makes more prompt tokens of a body than this: a token is at least one byte of UTF-8.
 
-    Sixteen tokens a message are added for the chat template's own.
+    Sixteen tokens a message are added for the chat template's own. What else may become part of the prompt (tools, a
+    schema) counts as its JSON.
     """
     texts = [body["prompt"]] if "prompt" in body else [message["content"] for message in body["messages"]]
-    return sum(len(text.encode("utf-8", "surrogatepass")) + 16 for text in texts) + 16
+    further = [value for name, value in body.items() if isinstance(value, dict | list) and name != "messages"]
+    bound = sum(len(text.encode("utf-8", "surrogatepass")) + 16 for text in texts) + 16
+    return bound + sum(len(json.dumps(value)) for value in further)

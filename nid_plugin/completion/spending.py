@@ -8,10 +8,13 @@ name without an end is uncertain.
 """
 
 import asyncio
+import math
 import os
 from pathlib import Path
 
 from nid_plugin.completion.durable_file import DurableFile
+from nid_plugin.completion.ledger import Ledger
+from nid_plugin.completion.prices import Price
 
 
 class SpendingLimit(Exception):
@@ -25,13 +28,16 @@ class Spending:
         path: of the journal; None keeps none (nothing is paid, or prices are unknown).
         limit: US dollars that the sum never passes.
         read_only: only look what there is.
+        unjournaled: US dollars known to be spent of which the journal does not tell; part of ``spent``.
 
     Attributes:
         unsettled: what earlier runs sent and never heard of, dollars by name; part of ``uncertain``.
     """
 
-    def __init__(self, path: Path | None, limit: float | None = None, *, read_only: bool = False) -> None:
-        self.spent = self.uncertain = self.reserved = 0.0
+    def __init__(
+        self, path: Path | None, limit: float | None = None, *, read_only: bool = False, unjournaled: float = 0.0
+    ) -> None:
+        self.spent, self.uncertain, self.reserved = unjournaled, 0.0, 0.0
         self.limit = limit
         self._open: dict[str, float] = {}
         self.unsettled: dict[str, float] = {}
@@ -54,8 +60,9 @@ class Spending:
         while self.limit is not None and self.total + dollars > self.limit + 1e-9:
             if self.reserved <= 1e-12:
                 raise SpendingLimit(
-                    f"the limit of {self.limit:,.2f} dollars leaves no room for the next request: {self.spent:,.2f} "
-                    f"are spent, {self.uncertain:,.2f} more may be, and the request could cost {dollars:,.2f}"
+                    f"the limit of {_shown(self.limit)} dollars leaves no room for the next request: "
+                    f"{_shown(self.spent)} are spent, {_shown(self.uncertain)} more may be, and the request could cost "
+                    f"{_shown(dollars)}"
                 )
             self._changed.clear()
             await self._changed.wait()
@@ -82,7 +89,8 @@ class Spending:
         ``name`` may be one that an earlier run reserved (see :attr:`unsettled`).
 
         Raises:
-            OSError: the journal cannot be written.
+            OSError: the journal cannot be written. This run counts right all the same; later ones count the most that
+                it can have cost.
         """
         if name in self.unsettled:  # of an earlier run
             reserved = self.unsettled.pop(name)
@@ -94,9 +102,9 @@ class Spending:
             self.uncertain += reserved
         else:
             self.spent += dollars
-            if self._file is not None:
-                self._file.append(f"e {name} {dollars:.9f}\n".encode(), sync=False)
         self._changed.set()
+        if dollars is not None and self._file is not None:
+            self._file.append(f"e {name} {dollars:.9f}\n".encode(), sync=False)
 
     def holds(self, name: str) -> bool:
         """Whether something is reserved under this name and not settled, by this run or an earlier one."""
@@ -126,6 +134,8 @@ class Spending:
                 dollars = float(number)
             except ValueError:
                 continue  # zeros after a power cut
+            if not (math.isfinite(dollars) and dollars >= 0):
+                continue  # one such number, and no limit would hold
             if kind == "s":
                 sent[name] = dollars
             elif kind == "e":
@@ -133,3 +143,18 @@ class Spending:
                 self.spent += dollars
         self.unsettled = sent
         self.uncertain = sum(sent.values())
+
+
+def _shown(dollars: float) -> str:
+    return f"{dollars:,.2f}" if dollars >= 0.1 or dollars < 1e-9 else f"{dollars:.2g}"
+
+
+def spending_of(ledger: Ledger, price: Price | None, limit: float | None) -> Spending:
+    """The spending of a ledger: a journal only where something is paid.
+
+    Results that came while the price was not known count at the price as it is now.
+    """
+    if price is None or price.free:
+        return Spending(None, limit)
+    earlier = price.of(ledger.uncounted["prompt_tokens"], ledger.uncounted["completion_tokens"])
+    return Spending(ledger.folder / "spending.log", limit, unjournaled=earlier)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,69 @@ def test_bad_input(
     failed = complete(run, teacher, tmp_path, *words, expect=1)
     assert message in failed.error()
     assert not teacher.asked
+
+
+def test_all_that_is_wrong_in_one_error(run: Runner, tmp_path: Path, teacher: ToyTeacher, documents: Path) -> None:
+    words = [documents, "--pairs", "none/pairs.jsonl", "--top-p", 0, "--max-cost", 3, "--batch-requests", 0]
+    failed = complete(run, teacher, tmp_path, *words, "--shard", "3/2", expect=1)
+    for option in ("--pairs none", "--top-p", "--max-cost", "--batch-requests", "--shard"):
+        assert failed.error().count(f"  - {option}") == 1, option
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_pairs_never_take_the_place_of_answers(
+    run: Runner, tmp_path: Path, teacher: ToyTeacher, documents: Path
+) -> None:
+    complete(run, teacher, tmp_path, documents)
+    before = (tmp_path / "ledger/results.jsonl").read_bytes()
+    failed = complete(run, teacher, tmp_path, documents, "--pairs", "ledger/results.jsonl", expect=1)
+    assert "the ledger's own files" in failed.error()
+    words = ["merge", "ledger", "--into", "other", "--pairs", "ledger/halves.jsonl"]
+    failed = run(*NID, *words, cwd=tmp_path, expect=1)
+    assert "the ledger's own files" in failed.error()
+    assert (tmp_path / "ledger/results.jsonl").read_bytes() == before
+
+
+def test_nothing_is_logged_of_the_key(run: Runner, tmp_path: Path, teacher: ToyTeacher, documents: Path) -> None:
+    env = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": "", "OPENAI_LOG": "debug"}
+    words = ["complete", str(documents), "--model", "toy", "--base-url", teacher.base_url, "--ledger", "ledger"]
+    done = run(*NID, *words, cwd=tmp_path, env=env)
+    assert teacher.asked[0].headers["authorization"] == f"Bearer {KEY}"
+    everything = done.log.encode() + b"".join(path.read_bytes() for path in (tmp_path / "ledger").iterdir())
+    assert KEY.encode() not in everything
+
+
+def test_a_second_interrupt_does_not_wait(run: Runner, tmp_path: Path, documents: Path) -> None:
+    release = threading.Event()
+
+    def slow(asked: Asked) -> Reply:
+        if "Document 0 " not in asked.text:
+            release.wait(30)
+        return answer("fine")
+
+    with toy_teacher(slow) as teacher:
+        command = [*NID, "complete", str(documents), "--model", "toy", "--base-url", teacher.base_url]
+        with subprocess.Popen(
+            [*command, "--ledger", "ledger", "--concurrency", "4"],
+            cwd=tmp_path,
+            env={**run.env, "OPENAI_API_KEY": ""},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            while len(teacher.asked) < 5:
+                assert process.poll() is None
+                time.sleep(0.02)
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+            assert process.poll() is None, "the first one waits for what is in flight"
+            status = run(*NID, "complete", "--status", "--ledger", "ledger", cwd=tmp_path)
+            assert "documents: 24\ndone: 1;" in status.stdout, "a ledger can be looked into meanwhile"
+            os.kill(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+        release.set()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said and "Unclosed" not in said and "never retrieved" not in said, said
+    assert (tmp_path / "ledger/results.jsonl").read_text().count("\n") == 1
 
 
 def test_a_missing_column_lists_those_that_are_there(

@@ -2,12 +2,14 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nid_plugin.completion.asking import FAILURES_IN_A_ROW, Outcome, ask
+from nid_plugin.completion.durable_file import DurableFile
 from nid_plugin.completion.ledger import open_ledger
 from nid_plugin.completion.prices import Price
 from nid_plugin.completion.results import Result
@@ -187,3 +189,97 @@ def test_an_endpoint_that_does_not_count_tokens_is_taken_at_its_worst(tmp_path: 
 def test_a_limit_without_a_price_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--max-cost needs the model's price"):
         run("http://127.0.0.1:9/v1", tmp_path, max_cost=1.0)
+
+
+def test_an_answer_that_cannot_be_continued_stays_as_it_is(tmp_path: Path) -> None:
+    """Its first part was paid for; the second request is too long for the endpoint."""
+    settings = RequestSettings(model="toy", continue_length=3)
+
+    def reply(asked: Asked) -> Reply:
+        return answer("one ", finish_reason="length") if "one" not in asked.text else error(400, "too long")
+
+    with toy_teacher(reply) as teacher:
+        outcome, results = run(teacher, tmp_path, 3, settings, price=PRICE)
+    assert outcome.answered == {"done": 3} and outcome.left_cut == {"http 400": 3} and not outcome.failed
+    assert {(r.completion, r.finish_reason, r.requests, r.attempts) for r in results.values()} == {
+        ("one ", "length", 1, 2)
+    }
+
+
+def test_the_limit_of_cost_keeps_what_was_answered_before_it(tmp_path: Path) -> None:
+    settings = RequestSettings(model="toy", max_tokens=20, continue_length=9)
+    with toy_teacher(lambda asked: answer("x", finish_reason="length")) as teacher:
+        outcome, results = run(teacher, tmp_path, 1, settings, price=PRICE, max_cost=0.1)
+    assert outcome.stopped is not None and "limit of 0.10 dollars" in outcome.stopped
+    assert results["text 0"].requests == len(teacher.asked) == 3 and results["text 0"].cost == pytest.approx(0.045)
+
+
+def test_a_key_revoked_in_the_middle_is_one_error(tmp_path: Path) -> None:
+    count = iter(range(1000))
+    with toy_teacher(lambda asked: answer("fine") if next(count) < 10 else error(401, "revoked")) as teacher:
+        outcome, results = run(teacher, tmp_path, 100)
+    assert outcome.stopped is not None and "does not accept the API key" in outcome.stopped
+    assert len(results) == 10 and not outcome.failed and len(teacher.asked) <= 14
+
+
+def test_one_forbidden_prompt_does_not_stop_the_rest(tmp_path: Path) -> None:
+    with toy_teacher(lambda asked: error(403, "flagged") if asked.text == "text 5" else answer("fine")) as teacher:
+        outcome, results = run(teacher, tmp_path, 20)
+    assert outcome.stopped is None and outcome.failed == {"http 403": 1} and len(results) == 19
+
+
+def test_answers_in_hand_are_saved_when_the_journal_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, ends = DurableFile.append, Counter[str]()
+
+    def full(self: DurableFile, data: bytes, *, sync: bool = True) -> int:
+        if self.path.name == "spending.log":
+            ends[chr(data[0])] += 1
+            if ends["e"] > 3:
+                raise OSError(28, "No space left on device", str(self.path))
+        return real(self, data, sync=sync)
+
+    monkeypatch.setattr(DurableFile, "append", full)
+    with toy_teacher() as teacher:
+        outcome, results = run(teacher, tmp_path, 40, price=PRICE)
+    assert outcome.stopped is not None and "spending.log" in outcome.stopped and "No space" in outcome.stopped
+    assert 4 <= len(results) == len(teacher.asked) < 40
+
+
+def test_answers_without_a_known_price_count_once_it_is_known(tmp_path: Path) -> None:
+    with toy_teacher() as teacher:
+        run(teacher, tmp_path, 10)
+        outcome, results = run(teacher, tmp_path, 20, price=PRICE, max_cost=0.2)
+        assert len(results) == 10 and outcome.stopped is not None and "0.15 are spent" in outcome.stopped
+        run(teacher, tmp_path, 40, price=PRICE, max_cost=0.4)
+        assert 0.4 - 0.1 < 0.015 * len(teacher.asked) <= 0.4
+
+
+def test_who_gives_the_requests_may_fail(tmp_path: Path) -> None:
+    """What is in flight then is saved."""
+
+    def broken() -> Iterator[Request]:
+        yield from requests(6)
+        raise UserError("halves.jsonl, line 7: broken")
+
+    def slow(asked: Asked) -> Reply:
+        time.sleep(0.2)
+        return answer("fine")
+
+    with toy_teacher(slow) as teacher, open_ledger(str(tmp_path), {"request": SETTINGS.as_dict()}) as ledger:
+        connection = Connection(base_url=teacher.base_url, concurrency=8)
+        with pytest.raises(UserError, match="line 7"):
+            ask(broken(), SETTINGS, connection, ledger)
+        assert len(ledger) == len(teacher.asked) >= 1
+
+
+def test_a_run_that_stops_does_not_wait_for_its_limits(tmp_path: Path) -> None:
+    """At 30 requests a minute the others wait their turn; the second answer ends the run."""
+    with toy_teacher(lambda asked: answer("fine") if asked.text == "text 0" else error(401, "no")) as teacher:
+        connection = Connection(base_url=teacher.base_url, concurrency=8, requests_per_minute=30)
+        begun = time.monotonic()
+        with open_ledger(str(tmp_path), {"request": SETTINGS.as_dict()}) as ledger:
+            outcome = ask(requests(50), SETTINGS, connection, ledger)
+    assert time.monotonic() - begun < 8 and len(teacher.asked) == 2
+    assert outcome.stopped is not None and "key" in outcome.stopped

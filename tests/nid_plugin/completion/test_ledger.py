@@ -158,6 +158,22 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path) -> None
         ledger.append([result(1)])
 
 
+def test_a_file_system_that_cannot_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*args: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(UserError, match="cannot lock files"), open_ledger(str(tmp_path), SETTINGS):
+        pass
+
+
+def test_what_a_killed_run_had_begun_to_write_is_removed(tmp_path: Path) -> None:
+    for name in (".halves.jsonl.123.tmp", ".pairs.jsonl.9.tmp", ".filtered.jsonl.9.tmp"):
+        (tmp_path / name).write_text("x")
+    with open_ledger(str(tmp_path), SETTINGS):
+        assert [path.name for path in tmp_path.glob(".*.tmp")] == [".filtered.jsonl.9.tmp"]
+
+
 def test_folders_that_are_no_ledger(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with (
@@ -168,8 +184,9 @@ def test_folders_that_are_no_ledger(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no settings\.json"), read_ledger(str(tmp_path)):
         pass
     (tmp_path / "settings.json").write_text('{"format": 99, "settings": {}}')
-    with pytest.raises(UserError, match="format 99"):
+    with pytest.raises(UserError, match="format 99, this version reads") as caught:
         read_settings(tmp_path)
+    assert "not the settings" not in str(caught.value)
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(UserError, match="not the settings"):
         read_settings(tmp_path)

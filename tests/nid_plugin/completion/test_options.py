@@ -1,6 +1,7 @@
 """The options about a teacher, all problems in one error."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -79,16 +80,42 @@ def test_addresses_that_are_none(url: str) -> None:
         teacher_settings(parsed("--base-url", url), "m", needs_key=False)
 
 
+@pytest.mark.parametrize("url", ["https://x/v1?key=hidden", "https://x/v1#hidden"])
+def test_a_query_in_the_address_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(UserError, match="give the address alone") as caught:
+        teacher_settings(parsed("--base-url", url), "m", needs_key=False)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["--system", "--stop"])
+def test_bytes_that_are_no_text(option: str) -> None:
+    with pytest.raises(UserError, match=f"{option}: holds bytes that are no UTF-8"):
+        teacher_settings(parsed(*LOCAL, option, "a\udcff"), "m")
+
+
+def test_numbers_that_are_none() -> None:
+    with pytest.raises(UserError, match="--presence-penalty nan"):
+        teacher_settings(parsed(*LOCAL, "--presence-penalty", "nan"), "m")
+
+
 def test_a_key_in_the_address_is_refused_and_not_shown() -> None:
     with pytest.raises(UserError, match="holds a user name or password") as caught:
         teacher_settings(parsed("--base-url", "https://me:hidden@example.com/v1"), "m", needs_key=False)
     assert "hidden" not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", ["[1]", '{"model": "x"}', '{"temperature": 1}', '{"stream": true}', '{"n": 2}'])
+@pytest.mark.parametrize(
+    "body",
+    ["[1]", '{"model": "x"}', '{"temperature": 1}', '{"stream": true}', '{"n": 2}', '{"best_of": 2}', '{"x": NaN}'],
+)
 def test_fields_that_have_options_of_their_own(body: str) -> None:
     with pytest.raises(UserError, match="--extra-body"):
         teacher_settings(parsed(*LOCAL, "--extra-body", body), "m")
+
+
+def test_a_prices_file_that_cannot_be_read_is_one_of_several_problems(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"2 problems:(.|\n)*--top-p(.|\n)*the prices cannot be read"):
+        teacher_settings(parsed(*LOCAL, "--top-p", "0", "--prices", str(tmp_path)), "m")
 
 
 def test_prices() -> None:

@@ -35,6 +35,7 @@ def test_a_dated_version_has_the_price_of_its_model() -> None:
     [
         "['m']\ninput = 1",
         "['m']\ninput = 1\noutput = -2",
+        "['m']\ninput = 1\noutput = inf",
         "['m']\ninput = true\noutput = 1",
         "m = 3",
         "[[",

@@ -35,7 +35,27 @@ def test_documents_are_kept_once_and_read_once(tmp_path: Path) -> None:
         raise AssertionError("the documents were read again")
 
     again = select(tmp_path, {"seed": 1}, unread, list)
-    assert (again.size, again.report, list(again.halves())) == (first.size, ["5 read"], list(first.halves()))
+    assert (again.size, again.report, list(again.halves())) == (
+        first.size,
+        ["5 read", "2 further copies of a document left out"],
+        list(first.halves()),
+    )
+
+
+def test_halves_of_other_makers(tmp_path: Path) -> None:
+    """Whatever names their documents; first halves of white space are no question to a teacher."""
+    names = ["doc-1", "", "-5", "0000000000000000001", "0000000000000000002", "doc-1", "blank"]
+    given = [Half(name, " \n" if name == "blank" else "a", "b", "") for name in names]
+    found = select(tmp_path, {}, lambda: iter(given), list)
+    assert [half.document for half in found.halves()] == names[:5]
+    assert (found.size.repeated, found.size.blank) == (1, 1)
+    assert "1 documents left out whose first half holds white space alone" in found.report
+
+
+def test_a_file_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    settings: dict[str, object] = {"inputs": ["a\udcff.txt"]}
+    assert chosen(tmp_path, settings, 1).size.documents == 1
+    assert chosen(tmp_path, settings).size.documents == 1, "taken for the same"
 
 
 def test_reading_that_failed_half_way_is_no_selection(tmp_path: Path) -> None:
@@ -91,6 +111,8 @@ def test_answers_are_no_longer_than_their_limit() -> None:
     settings = RequestSettings(model="m", max_tokens=10, continue_length=2)
     found = estimate(iter([(5, 8), (5, 100)]), settings)
     assert (found.answer_tokens, found.most_answer_tokens) == (38, 60)
+    # each of three parts sends the prompt, the second 10 and the third 20 tokens of answer, too
+    assert (found.prompt_tokens, found.most_prompt_tokens) == (5 + 3 * 5 + 30, 2 * (3 * 5 + 30))
 
 
 def test_tokens_of_bytes() -> None:

@@ -92,3 +92,10 @@ def test_the_key_is_not_in_the_representation() -> None:
 @pytest.mark.parametrize("text", ["a\ud800b", ""])
 def test_any_text_has_an_id(text: str) -> None:
     assert len(RequestIds(PLAIN)("k", text)) == 32
+
+
+def test_tools_count_as_part_of_the_prompt() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "x" * 1000}}]
+    with_tools = RequestSettings(model="m", extra={"tools": tools, "top_k": 5})
+    more = prompt_token_bound(request_body(with_tools, "a")) - prompt_token_bound(request_body(PLAIN, "a"))
+    assert more >= 1000

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nid_plugin.completion.durable_file import DurableFile
 from nid_plugin.completion.spending import Spending, SpendingLimit
 
 
@@ -80,3 +81,33 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     spending = Spending(journal, read_only=True)
     assert spending.spent == 0.5
     assert journal.read_bytes() == b"s a 1.0\ne a 0.5\ns b 2"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-5"])
+def test_numbers_that_no_limit_would_survive(tmp_path: Path, number: str) -> None:
+    journal = tmp_path / "log"
+    journal.write_text(f"s a 1.0\ne a 0.5\ns b {number}\ne c {number}\n")
+    spending = Spending(journal, limit=1.0)
+    assert (spending.spent, spending.uncertain) == (0.5, 0.0)
+    with pytest.raises(SpendingLimit, match=r"0.50 are spent.*could cost 0.60"):
+        asyncio.run(spending.reserve(0.6))
+
+
+def test_a_small_limit_is_shown_as_it_is() -> None:
+    with pytest.raises(SpendingLimit, match=r"limit of 0.001 dollars.*could cost 0.0025"):
+        asyncio.run(Spending(None, limit=0.001).reserve(0.0025))
+
+
+def test_what_came_of_a_request_counts_though_the_journal_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: DurableFile, data: bytes, *, sync: bool = True) -> int:
+        raise OSError(28, "No space left on device")
+
+    spending = Spending(tmp_path / "log", limit=1.0)
+    name = spending.reserve_now(0.9)
+    monkeypatch.setattr(DurableFile, "append", full)
+    with pytest.raises(OSError, match="No space"):
+        spending.settle(name, 0.1)
+    assert (spending.spent, spending.reserved) == (0.1, 0.0)
+    assert Spending(tmp_path / "log", read_only=True).uncertain == 0.9, "the next run counts it at its most"

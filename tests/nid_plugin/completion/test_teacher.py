@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import threading
 from email.utils import formatdate
 from time import time
 from typing import Any
@@ -21,6 +22,7 @@ from nid_plugin.completion.teacher import (
     read_answer,
     retry_after,
 )
+from plugin_common.errors import UserError
 from tests.toy_teacher import Asked, Reply, answer, error, plain_answer, toy_teacher
 
 KEY = "sk-test-0123456789abcdef"
@@ -199,3 +201,95 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 
 def test_retry_after_as_a_date() -> None:
     assert retry_after({"retry-after": formatdate(time() + 30, usegmt=True)}) == pytest.approx(30, abs=2)
+
+
+def raw_reply(data: bytes) -> Exception | Answer:
+    """What one attempt comes to where the endpoint writes these bytes and hangs up."""
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            received = b""
+            while not received.endswith(b"}"):
+                received += connection.recv(65536)
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        try:
+            return ask(f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
+        except (Again, Refused, Unusable) as error:
+            return error
+        finally:
+            thread.join(5)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nconnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "connection broken"),
+        (b"\x00\x01 nonsense\r\n\r\n", "connection broken"),
+        (b"HTTP/1.1 abc\r\n\r\n", "connection broken"),
+        (HEAD + b"no colon\r\n\r\n", "connection broken"),
+        (HEAD + b"content-length: -5\r\n\r\nabc", "connection broken"),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n", "connection broken"),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\n10\r\nabc", "connection broken"),
+        (HEAD + b"x: " + b"y" * 100_000 + b"\r\n\r\n", "connection broken"),
+        (HEAD + b"content-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc", "connection broken"),
+        (HEAD + b"content-length: 0\r\n\r\n", "malformed answer"),
+        (HEAD + b"\r\n" + b"[" * 200_000, "malformed answer"),
+        (HEAD + b'\r\n{"choices": [{}]}', "malformed answer"),
+        (HEAD + b'\r\n{"choices": [{"message": {"content": ["x"]}}]}', "malformed answer"),
+        (HEAD + b'\r\n{"choices": [{"error": {"code": 502}, "message": {"content": ""}}]}', "error in the answer"),
+        (HEAD + b"\r\n\xff", "malformed answer"),
+        (b"HTTP/1.1 500 X\r\nconnection: close\r\n\r\n" + b"[" * 200_000, "http 500"),
+    ],
+)
+def test_whatever_comes_over_the_wire_is_one_failed_attempt(data: bytes, reason: str) -> None:
+    error = raw_reply(data)
+    assert isinstance(error, Again) and error.reason == reason
+    assert len(str(error)) < 400 and "\n" not in str(error)
+
+
+def test_an_answer_without_a_content_type() -> None:
+    got = raw_reply(HEAD + b'\r\n{"choices": [{"message": {"content": "x"}, "finish_reason": null}], "usage": null}')
+    assert got == Answer("x", "", {}, "", False)
+
+
+@pytest.mark.parametrize("count", [True, -1, 1.5, None, "7", 10**400])
+def test_counts_that_are_none_are_as_good_as_not_given(count: Any) -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": count}
+    assert read_answer({"choices": [{"text": "x"}], "usage": usage}).usage == {}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Thu, 01 Jan 0001 00:00:00 +2359",
+        "Fri, 31 Dec 99999999999999999999 23:59:59",
+        "Mon, 01 Jan 2024 00:00:00 +999999999999",
+        "1e400",
+        "\x00",
+        ",,,",
+    ],
+)
+def test_a_strange_retry_after_is_as_good_as_none(value: str) -> None:
+    assert retry_after({"retry-after": value}) in (None, 0.0)
+
+
+def test_a_path_that_the_endpoint_does_not_have() -> None:
+    assert isinstance(outcome(error(405, "method not allowed")), Unusable)
+
+
+@pytest.mark.parametrize("proxy", [":::bad", "ftp://x"])
+def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(UserError, match="HTTPS_PROXY"):
+        ask("https://example.invalid/v1")
