@@ -23,7 +23,7 @@ from nid_plugin.completion.options import TeacherSettings
 from nid_plugin.completion.results import Failure, Result
 from nid_plugin.completion.running import outcome_lines
 from nid_plugin.completion.settings import Request
-from nid_plugin.completion.spending import Spending
+from nid_plugin.completion.spending import Spending, spending_of
 from nid_plugin.completion.teacher import Unusable
 from plugin_common.errors import UserError
 from plugin_common.progress import progress_bar
@@ -62,11 +62,10 @@ def complete_in_batches(
     Raises:
         UserError: the ledger cannot be written.
     """
-    paid = teacher.price is not None and not teacher.price.free
     outcome = Outcome()
     with progress_bar(total=total, unit=" requests", description="in batches") as bar:
         parts = Parts(ledger.folder)
-        spending = Spending(ledger.folder / "spending.log" if paid else None, teacher.max_cost)
+        spending = spending_of(ledger, teacher.price, teacher.max_cost)
         client = BatchClient(teacher.connection)
         try:
             _Batches(teacher, ledger, parts, spending, client, options, bar, outcome).run(pending)

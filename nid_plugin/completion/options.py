@@ -67,9 +67,9 @@ def add_teacher_options(parser: argparse.ArgumentParser, *, max_tokens: int = 10
     endpoint.add_argument(
         "--attempts",
         type=int,
-        default=10,
+        default=12,
         metavar="N",
-        help="how often a request is sent before it counts as failed; waits grow from a quarter of a second to a "
+        help="how often a request is sent before it counts as failed; waits grow from a tenth of a second to a "
         "minute, Retry-After is honoured (default: %(default)s)",
     )
     endpoint.add_argument(

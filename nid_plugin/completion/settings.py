@@ -63,7 +63,7 @@ class Connection:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     timeout: float = 120.0
-    attempts: int = 10
+    attempts: int = 12
     longest_wait: float = 600.0
 
 
