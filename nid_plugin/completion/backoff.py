@@ -18,8 +18,8 @@ def seconds_to_wait(state: tenacity.RetryCallState) -> float:
 
     Five times as long where the endpoint is busy: what failed by accident may be sent again soon, but requests that are
     refused for their number count towards it. What the endpoint asks for gets up to a tenth (0.1 to 1 second) more, so
-    that not all come back at once. It may ask for next to nothing again and again: without the growing time all attempts
-    would be over in a second.
+    that not all come back at once. It may ask for next to nothing again and again: without the growing time all
+    attempts would be over in a second.
     """
     error = state.outcome.exception() if state.outcome else None
     busy = isinstance(error, Again) and error.reason in BUSY
