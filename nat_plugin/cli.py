@@ -1,4 +1,4 @@
-"""The command ``nat``: one sub-command a module, imported only when it is called (see ``plugin_common.command_line``)."""
+"""The command ``nat``: one sub-command a module (see ``plugin_common.command_line``)."""
 
 import argparse
 import sys

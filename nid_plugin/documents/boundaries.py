@@ -42,7 +42,10 @@ def sentence_cut(text: str, language: str, smallest: float) -> int | None:
 
     def ends_in(start: int, stop: int) -> list[int]:
         ends = []
-        for sentence in _sentences(language, text[start:stop]):
+        sentences = _sentences(language, text[start:stop])
+        if stop < len(text) and sentences:
+            del sentences[-1]  # cut off by the window; where it ends is not relied on
+        for sentence in sentences:
             length = len(sentence.rstrip())
             end = start + length
             start += len(sentence)
