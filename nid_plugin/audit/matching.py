@@ -23,7 +23,7 @@ _QUOTED = re.compile(
 )
 
 
-_LONG_BLANKS = re.compile(r"(?<!\s)\s{101,}")
+_LONG_BLANKS = re.compile(r"(?<!\s)\s{102,}")
 _KEPT_BLANKS = 50
 _FILLER = "\0"
 
@@ -39,7 +39,7 @@ def without_long_blanks(text: str) -> str:
 
 def _filled(blanks: re.Match[str]) -> str:
     middle = blanks.group()[_KEPT_BLANKS:-_KEPT_BLANKS]
-    end = "\n" if "\n" in middle else _FILLER
+    end = "\n" if "\n" in blanks.group()[:-_KEPT_BLANKS] else _FILLER
     kept = blanks.group()[:_KEPT_BLANKS], blanks.group()[-_KEPT_BLANKS:]
     return f"{kept[0]}{_FILLER * (len(middle) - 1)}{end}{kept[1]}"
 

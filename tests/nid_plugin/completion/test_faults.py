@@ -64,7 +64,8 @@ def serve(started: RunningServer) -> Callable[[ServerSettings], RunningServer]:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between attempts in milliseconds."""
-    monkeypatch.setattr(backoff, "_exponential", tenacity.wait_random_exponential(multiplier=0.01, max=0.1))
+    for name in ("_after_busy", "_after_fault"):
+        monkeypatch.setattr(backoff, name, tenacity.wait_random_exponential(multiplier=0.01, max=0.1))
 
 
 def requests(count: int, settings: RequestSettings = SETTINGS, characters: int = 40) -> list[Request]:
