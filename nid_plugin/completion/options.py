@@ -39,7 +39,12 @@ class TeacherSettings:
 
 def add_teacher_options(parser: argparse.ArgumentParser, *, max_tokens: int = 1024) -> None:
     """Add the options about the endpoint, the request, limits and costs (not the one that names the model)."""
-    endpoint = parser.add_argument_group("endpoint (none of these changes an answer or a request's id)")
+    _add_endpoint(parser.add_argument_group("endpoint (none of these changes an answer or a request's id)"))
+    _add_request(parser.add_argument_group("request (each of these is part of a request's id)"), max_tokens)
+    _add_cost(parser.add_argument_group("cost"))
+
+
+def _add_endpoint(endpoint: argparse._ArgumentGroup) -> None:
     endpoint.add_argument(
         "--base-url",
         metavar="URL",
@@ -80,7 +85,8 @@ def add_teacher_options(parser: argparse.ArgumentParser, *, max_tokens: int = 10
         help="stop where the endpoint asks to wait longer (default: %(default)s)",
     )
 
-    request = parser.add_argument_group("request (each of these is part of a request's id)")
+
+def _add_request(request: argparse._ArgumentGroup, max_tokens: int) -> None:
     request.add_argument(
         "--api", choices=APIS, default="chat", help="/chat/completions or /completions (default: %(default)s)"
     )
@@ -106,7 +112,8 @@ def add_teacher_options(parser: argparse.ArgumentParser, *, max_tokens: int = 10
     request.add_argument("--teacher-seed", type=int, metavar="N", help="`seed` of the request")
     request.add_argument("--extra-body", metavar="JSON", help="further fields of the request, e.g. '{\"min_p\": 0.05}'")
 
-    cost = parser.add_argument_group("cost")
+
+def _add_cost(cost: argparse._ArgumentGroup) -> None:
     cost.add_argument(
         "--price",
         type=float,
