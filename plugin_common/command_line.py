@@ -80,19 +80,27 @@ class Program:
         return 0
 
 
-def resumable(work: Callable[[], int | None]) -> int:
+def resumable(
+    work: Callable[[], int | None], *, name: str = "", interrupted: str = "the same command goes on from here"
+) -> int:
     """Run a script that can be stopped and started again: its exit status.
 
     The status that ``work`` returns (None is 0), 1 after a ``UserError``, whose message goes to standard error, and 130
     when interrupted.
+
+    Args:
+        work: what to do.
+        name: of the script; messages begin with it.
+        interrupted: what to know after an interruption.
     """
+    front = f"{name}: " if name else ""
     try:
         return work() or 0
     except UserError as error:
-        _tell(f"error: {error}")
+        _tell(f"{front}error: {error}")
         return 1
     except KeyboardInterrupt:
-        _tell("interrupted; the same command goes on from here")
+        _tell(f"{front}interrupted; {interrupted}")
         return 130
 
 

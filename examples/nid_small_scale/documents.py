@@ -23,6 +23,7 @@ from examples.nid_small_scale.prose import LEAST_PROSE, count_words, documents_o
 from nat_plugin.data.debian_packages import Problems, find_packages, package_files
 from nat_plugin.data.documents import language_of, paragraphs_of
 from nat_plugin.data.marked_up_text import HOLE
+from plugin_common.command_line import resumable
 from plugin_common.errors import UserError, raise_all
 from plugin_common.progress import progress_bar
 from plugin_common.whole_folder import whole_folder
@@ -231,15 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="decides which these are (default %(default)s)")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        run(args)
-    except UserError as error:
-        print(f"documents.py: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("documents.py: interrupted; what is in the cache stays there", file=sys.stderr)
-        return 130
-    return 0
+    return resumable(lambda: run(args), name="documents.py", interrupted="what is in the cache stays there")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from nat_plugin.data.debian_packages import (
     read_names,
 )
 from nat_plugin.data.splitting import split_pairs
+from plugin_common.command_line import resumable
 from plugin_common.errors import UserError
 from plugin_common.progress import progress_bar
 
@@ -172,15 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        run(args)
-    except UserError as error:
-        print(f"debian_l10n.py: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("debian_l10n.py: interrupted; what is in the cache stays there", file=sys.stderr)
-        return 130
-    return 0
+    return resumable(lambda: run(args), name="debian_l10n.py", interrupted="what is in the cache stays there")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from nat_plugin.data.debian_packages import (
 )
 from nat_plugin.data.documents import LANGUAGES, language_of, paragraphs_of
 from nat_plugin.data.monolingual import TextCollector, read_corpora
+from plugin_common.command_line import resumable
 from plugin_common.errors import UserError, raise_all
 from plugin_common.progress import progress_bar
 from plugin_common.whole_folder import whole_folder
@@ -237,15 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="decides the draw of --max-lines (default %(default)s)")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        run(args)
-    except UserError as error:
-        print(f"debian_text.py: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("debian_text.py: interrupted; what is in the cache stays there", file=sys.stderr)
-        return 130
-    return 0
+    return resumable(lambda: run(args), name="debian_text.py", interrupted="what is in the cache stays there")
 
 
 if __name__ == "__main__":
