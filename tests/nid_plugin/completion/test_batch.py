@@ -1,115 +1,28 @@
-"""The Batch API: one result each and nothing paid twice, wherever a run is killed and whatever a batch brings."""
+"""The Batch API: one result each and nothing paid twice, whatever a batch brings."""
 
 import json
-import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nid_plugin.completion import batch_client
 from nid_plugin.completion.asking import Outcome
-from nid_plugin.completion.batch import complete_in_batches
-from nid_plugin.completion.batch_client import BatchClient
 from nid_plugin.completion.batch_input import input_line
-from nid_plugin.completion.batch_options import BatchOptions
-from nid_plugin.completion.batch_parts import Parts, open_requests
-from nid_plugin.completion.ledger import Ledger, open_ledger
-from nid_plugin.completion.options import TeacherSettings
-from nid_plugin.completion.prices import Price
-from nid_plugin.completion.settings import Connection, Request, RequestIds, RequestSettings
-from nid_plugin.completion.spending import Spending
-from tests.nid_plugin.completion.batch_server import BatchServer, Plan, answer, batch_server, http_error
-
-SETTINGS = RequestSettings("teacher", max_tokens=64, system="Go on.")
-PRICE = Price(10, 30, batch=0.5)
-COST = (10 * 10 + 20 * 30) / 1e6 / 2
-OPTIONS = BatchOptions(requests=4, poll=0.0)
-
-
-@pytest.fixture(scope="module")
-def started() -> Iterator[BatchServer]:
-    """One server for all."""
-    with batch_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(started: BatchServer, monkeypatch: pytest.MonkeyPatch) -> BatchServer:
-    """The server, as if new."""
-    monkeypatch.setattr(batch_client, "RETRIES", 0)
-    monkeypatch.setattr("os.fsync", lambda fd: None)  # processes are killed here, machines are not
-    monkeypatch.setattr("ssl.SSLContext.load_verify_locations", lambda *words, **named: None)  # slow, not needed
-    anew(started)
-    return started
-
-
-def anew(server: BatchServer) -> None:
-    """Forget all that was."""
-    vars(server).update({name: value for name, value in vars(BatchServer()).items() if name not in ("url", "lock")})
-
-
-def requests(count: int, settings: RequestSettings = SETTINGS) -> list[Request]:
-    """Requests whose prompts differ."""
-    ids = RequestIds(settings)
-    return [Request(ids(str(n), f"prompt {n} é"), f"prompt {n} é") for n in range(count)]
-
-
-@contextmanager
-def ledger_in(folder: Path) -> Iterator[Ledger]:
-    """The ledger of the tests."""
-    with open_ledger(str(folder / "ledger"), {}) as ledger:
-        yield ledger
-
-
-def run(
-    server: BatchServer,
-    folder: Path,
-    count: int = 10,
-    options: BatchOptions = OPTIONS,
-    max_cost: float | None = None,
-    settings: RequestSettings = SETTINGS,
-    key: str | None = None,
-) -> Outcome:
-    """One run of the command's middle part."""
-    connection = Connection(base_url=server.url, api_key=key or server.key, timeout=10)
-    teacher = TeacherSettings(settings, connection, PRICE, max_cost)
-    with ledger_in(folder) as ledger:
-
-        def pending() -> Iterator[Request]:
-            skipped = ("done", "empty", "refused", "failed for good")
-            return (request for request in requests(count, settings) if ledger.state(request.id) not in skipped)
-
-        return complete_in_batches(pending, teacher, ledger, total=sum(1 for _ in pending()), options=options)
-
-
-def results(folder: Path) -> dict[str, Any]:
-    """The ledger's results, by id; each id has one."""
-    lines = [json.loads(line) for line in (folder / "ledger" / "results.jsonl").read_text().splitlines()]
-    found = {line["id"]: line for line in lines}
-    assert len(found) == len(lines)
-    return found
-
-
-def spent(folder: Path) -> tuple[float, float]:
-    """Dollars spent, and those that may have been."""
-    spending = Spending(folder / "ledger" / "spending.log", read_only=True)
-    spending.close()
-    return round(spending.spent, 9), round(spending.uncertain, 9)
-
-
-def check_all_there(server: BatchServer, folder: Path, count: int = 10) -> None:
-    """One result for each request, each run and paid once, nothing left under way."""
-    found = results(folder)
-    assert {name: found[name]["completion"] for name in found} == {r.id: answer(r.text) for r in requests(count)}
-    assert server.run == Counter(list(found))
-    assert spent(folder) == (round(count * COST, 9), 0)
-    assert open_requests(folder / "ledger") == (0, set())
-    assert not list((folder / "ledger" / "batches").iterdir())
+from nid_plugin.completion.batch_parts import open_requests
+from nid_plugin.completion.settings import RequestSettings
+from tests.nid_plugin.completion.batch_runs import (
+    COST,
+    OPTIONS,
+    SETTINGS,
+    check_all_there,
+    requests,
+    results,
+    run,
+    spent,
+)
+from tests.nid_plugin.completion.batch_server import BatchServer, Plan, answer, http_error
 
 
 def test_all_goes_well(server: BatchServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,74 +215,3 @@ def test_batches_that_are_given_up_are_asked_again(server: BatchServer, tmp_path
     assert outcome.answered == {"done": 10} and len(server.batches) == 6
     total, uncertain = spent(tmp_path)
     assert total == round(10 * COST, 9) and uncertain > 0, "what the forgotten ones may cost is not forgotten"
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-@contextmanager
-def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """Let the process die at one of the moments before and after everything that changes a disk or the endpoint."""
-    places = Counter[str]()
-
-    def step_over(where: str) -> None:
-        places[where] += 1
-        if sum(places.values()) >= step:  # also what `finally` blocks would do comes to nothing
-            raise Killed(where)
-
-    def wrap(owner: Any, name: str) -> None:
-        real: Callable[..., Any] = getattr(owner, name)
-
-        def wrapped(*args: Any, **options: Any) -> Any:
-            step_over(f"before {name}")
-            found = real(*args, **options)
-            step_over(f"after {name}")
-            return found
-
-        patch.setattr(owner, name, wrapped)
-
-    with monkeypatch.context() as patch:
-        for owner, names in (
-            (Parts, ("write", "note", "_remove_leftovers")),
-            (BatchClient, ("upload", "create", "find", "look", "download")),
-            (Ledger, ("append",)),
-            (Spending, ("reserve_now", "settle", "sync")),
-        ):
-            for name in names:
-                wrap(owner, name)
-        yield places
-
-
-def test_a_kill_at_every_step(server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    where = set()
-    for step in range(1, 1000):
-        anew(server)
-        server.plans = [Plan(looks=1), Plan("expired", run=0.5, looks=0), Plan(looks=0)]
-        folder = tmp_path / str(step)
-        with killed_at(step, monkeypatch):
-            try:
-                run(server, folder, 6, replace(OPTIONS, requests=3))
-                break
-            except Killed as error:
-                where.add(str(error))
-        outcome = run(server, folder, 6, replace(OPTIONS, requests=3))
-        assert outcome.stopped is None, (step, outcome)
-        check_all_there(server, folder, 6)
-        assert len(server.batches) == 3, step
-    assert step > 40 and {"after create", "before note", "after append", "after settle", "after download"} <= where
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_many_kills_of_one_run(seed: int, server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw, kills = random.Random(seed), 0
-    server.plans = [Plan(looks=2), Plan("expired", run=0.5), Plan("cancelled", run=0), Plan()]
-    while True:
-        with killed_at(draw.randint(1, 25), monkeypatch):
-            try:
-                run(server, tmp_path, 14)
-                break
-            except Killed:
-                kills += 1
-    assert kills > 3
-    check_all_there(server, tmp_path, 14)
