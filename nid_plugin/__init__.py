@@ -1,4 +1,32 @@
-"""Non-instructional fine-tuning: text completions from a teacher LLM, and causal LMs fine-tuned on them.
+"""Non-instructional fine-tuning: text completions from a teacher LLM, and causal LMs fine-tuned on them, in fairseq.
 
-Importing the package loads nothing heavy: the command ``nid`` runs without torch and fairseq.
+``fairseq-train --user-dir nid_plugin …`` imports this package after fairseq: then it registers itself. Imported without
+fairseq it loads nothing heavy: the command ``nid`` runs without torch and fairseq; programs that need fairseq's
+registries call :func:`register`.
 """
+
+import sys
+from importlib import import_module
+
+_COMPONENTS = (
+    "nid_plugin.optim.fused_adamw",
+    "nid_plugin.models.hf_causal_lm",
+    "nid_plugin.criterions.completion_cross_entropy",
+    "nid_plugin.tasks.completion_sft",
+)
+
+
+def register() -> None:
+    """Mend what fairseq needs mended, then register task, model, criterion and optimizer.
+
+    Can be called any number of times.
+    """
+    from plugin_common import compat
+
+    compat.apply()
+    for component in _COMPONENTS:
+        import_module(component)
+
+
+if "fairseq" in sys.modules:
+    register()

@@ -1,0 +1,1 @@
+"""From a checkpoint back to a Hugging Face folder."""
