@@ -55,7 +55,8 @@ class LoraOptions:
 
     def peft_config(self, base: str | None = None) -> "LoraConfig":
         """As peft wants it; ``base`` names the base model in files."""
-        from peft import LoraConfig
+        with quiet_transformers():
+            from peft import LoraConfig
 
         targets = ALL_LINEAR if self.targets == (ALL_LINEAR,) else list(self.targets)
         return LoraConfig(

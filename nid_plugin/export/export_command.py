@@ -70,7 +70,7 @@ def _write(args: argparse.Namespace, trained: "object", base: Path, output: Path
     if trained.adapters is None:
         folder.write_full(trained, base, output, dtype=dtype, name=name, about=about)
     elif args.merge:
-        with progress_bar(unit=" tensors", description="merge") as bar:
+        with progress_bar(total=None, unit=" tensors", description="merge") as bar:
             folder.write_merged(
                 trained, base, output, dtype=dtype, name=name, about=about, on_tensor=lambda: bar.update(1)
             )

@@ -104,11 +104,7 @@ def _write_company(trained: Trained, base: Path, made: Path, *, name: str, adapt
             shutil.copyfile(base / file, made / file)
     if not adapter and (base / GENERATION_CONFIG_FILE).is_file():
         shutil.copyfile(base / GENERATION_CONFIG_FILE, made / GENERATION_CONFIG_FILE)
-    tokenizer = source.load_tokenizer(base)
-    bos = tokenizer.bos_token_id
-    template = chat_template(
-        trained.pair_format, begins_with_bos=bos is not None and tokenizer("")["input_ids"][:1] == [bos]
-    )
+    template = chat_template(source.load_tokenizer(base), trained.pair_format)
     if template is not None:
         settings = json.loads((made / TOKENIZER_CONFIG_FILE).read_text(encoding="utf-8"))
         if settings.pop("chat_template", None) is not None:

@@ -26,6 +26,13 @@ from plugin_common.errors import UserError, raise_all
 
 logger = logging.getLogger(__name__)
 
+# What a training cannot change when it goes on, as settings of the model, and what they are called.
+_TRAINING_SETTINGS = {
+    "tuning": "kind of training",
+    "base_fingerprint": "base model",
+    "trained_format": "format of pairs",
+}
+
 
 @dataclass
 class CompletionSftConfig(FairseqDataclass):
@@ -86,6 +93,7 @@ class CompletionSftTask(FairseqTask):
         super().__init__(cfg)
         self._formatter: Formatter | None = None
         self._ends: list[int] = []
+        self._own_settings: dict[str, str] = {}
         self._prompts, self._completions = TokenVocabulary(), TokenVocabulary()
         self._positions = 0
         self._scores_targets = False
@@ -121,6 +129,10 @@ class CompletionSftTask(FairseqTask):
             cfg.lm_config = config_to_json(config)
             cfg.base_fingerprint = source.fingerprint(folder)
             cfg.trained_format = pair_format.to_json()
+        own = {name: str(cfg[name]) for name in _TRAINING_SETTINGS}
+        if own["tuning"] == "full":  # the base's weights are replaced
+            del own["base_fingerprint"]
+        self._own_settings = own
         return folder
 
     def _bind(self, folder: Path, pair_format: PairFormat, cfg: Any) -> None:
@@ -144,15 +156,11 @@ class CompletionSftTask(FairseqTask):
 
     def check_checkpoint_settings(self, settings: Mapping[str, Any]) -> None:
         """A checkpoint to continue from must be of this base and format (shapes say little)."""
-        if self._formatter is None:
-            return
-        own = {"trained_format": self._formatter.pair_format.to_json()}
-        kinds = {"trained_format": "format of pairs"}
         raise_all(
-            f"the checkpoint was trained with another {kinds[name]} ({settings.get(name)}; now {value}); continue with "
-            "the options of its training, or choose another --save-dir"
-            for name, value in own.items()
-            if settings.get(name) not in (None, value)
+            f"the checkpoint to continue from is of another {kind} ({settings[name]}; now {self._own_settings[name]}); "
+            "continue with the options of its training, or choose another --save-dir"
+            for name, kind in _TRAINING_SETTINGS.items()
+            if name in self._own_settings and settings.get(name) not in (None, self._own_settings[name])
         )
 
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> Any:

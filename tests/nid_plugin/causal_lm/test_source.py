@@ -69,7 +69,7 @@ def test_no_causal_lm_is_told(copied: Path) -> None:
     with pytest.raises(UserError, match="no causal language model"):
         source.read_config(copied)
     (copied / "config.json").write_text("{")
-    with pytest.raises(UserError, match="cannot use its config.json"):
+    with pytest.raises(UserError, match=r"cannot use its config\.json"):
         source.read_config(copied)
 
 
@@ -116,7 +116,7 @@ def test_the_fingerprint_is_of_the_weights_alone(copied: Path, toy: Path, tmp_pa
     assert source.fingerprint(copied) == known, "several files"
     assert source.fingerprint(make_causal_lm(tmp_path / "other", seed=1)) != known
     (copied / "b.safetensors").unlink()
-    with pytest.raises(UserError, match="b.safetensors is missing"):
+    with pytest.raises(UserError, match=r"b\.safetensors is missing"):
         source.fingerprint(copied)
 
 
