@@ -15,7 +15,7 @@ from plugin_common.hf_folder import quiet_transformers
 # the model's own logits are taken.
 PLAIN_HEADS = frozenset(
     {"gpt2", "gpt_neox", "llama", "mistral", "mixtral", "olmo", "olmo2", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3",
-     "qwen3_moe", "smollm3", "stablelm", "starcoder2"}
+     "qwen3_moe", "smollm3", "starcoder2"}
 )  # fmt: skip
 
 
