@@ -46,10 +46,12 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize(("page", "command"), SHOWN, ids=[f"{p}-{i}" for i, (p, _) in enumerate(SHOWN)])
 def test_documented_command_parses(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import nat_plugin
+    import nid_plugin
     from nat_plugin.cli import NAT
     from nid_plugin.cli import NID
 
     nat_plugin.register()
+    nid_plugin.register()
     monkeypatch.chdir(ROOT)
     words = shlex.split(command, comments=True)
     monkeypatch.setattr(sys, "argv", words)
