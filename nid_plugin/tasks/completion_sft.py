@@ -260,8 +260,10 @@ class CompletionSftTask(FairseqTask):
         if constraints is not None:
             raise UserError("--constraints is not known to --task completion_sft; leave it out")
         first = self._typed_lines - len(src_tokens) + 1
+        prompts = [ids.tolist() for ids in src_tokens]
         return PromptDataset(
-            [ids.tolist() for ids in src_tokens],
+            prompts,
+            heads=[self.formatter.head_of(ids) for ids in prompts],
             limit=self._longest_prompt,
             pad=self._prompts.pad(),
             name="input",
