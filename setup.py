@@ -40,6 +40,8 @@ setup(
     extras_require={
         "bpe": ["subword-nmt>=0.3.8"],
         "corpora": ["babel>=2.14", "lxml>=5"],
+        # Without lm-eval[math], which needs another antlr4-python3-runtime than fairseq's omegaconf.
+        "evaluation": ["lm-eval[hf,ifeval]>=0.4.13,<0.5", "pyyaml>=6"],
         "export": ["onnx>=1.20", "onnxruntime>=1.23", "onnxscript>=0.5.6"],
         "figures": ["matplotlib>=3.9"],
         "pretraining": ["accelerate>=1.1"],

@@ -11,7 +11,7 @@ from plugin_common.command_line import Program
 
 NID = Program(
     name="nid",
-    description="Text completions from a teacher LLM, made into pairs for fine-tuning.",
+    description="Text completions from a teacher LLM, made into pairs; models fine-tuned on them, and their scores.",
     commands={
         "halve": "nid_plugin.halve_command",
         "complete": "nid_plugin.completion.complete_command",
@@ -20,6 +20,10 @@ NID = Program(
         "control": "nid_plugin.controls.control_command",
         "subset": "nid_plugin.controls.subset_command",
         "compare": "nid_plugin.controls.compare_command",
+        "import-gguf": "nid_plugin.import_gguf_command",
+        "export": "nid_plugin.export.export_command",
+        "answer": "nid_plugin.evaluation.answer_command",
+        "judge": "nid_plugin.evaluation.judge_command",
     },
     own_packages=("nid_plugin", "plugin_common"),
     install_all="in the folder of this program's source, `pip install '.[nid]'` installs what it needs",

@@ -20,7 +20,7 @@ from nid_plugin.completion.outcome import Outcome
 from nid_plugin.completion.prices import Price
 from nid_plugin.completion.results import Failure, Result, Status
 from nid_plugin.completion.saving import Saver, cannot_be_written
-from nid_plugin.completion.settings import Connection, Request, RequestSettings, prompt_token_bound, request_body
+from nid_plugin.completion.settings import Connection, Request, RequestSettings, body_of, prompt_token_bound
 from nid_plugin.completion.signals import first_signal_calls
 from nid_plugin.completion.spending import Spending, SpendingLimit, spending_of
 from nid_plugin.completion.teacher import Again, Answer, Refused, Teacher, Unusable
@@ -135,7 +135,7 @@ class Asking:
     async def _answer(self, teacher: Teacher, request: Request, counter: "_Attempts") -> Result:
         text, usage, answers, costs = "", Counter[str](), 0, 0.0
         while True:
-            body = request_body(self.settings, request.text, text)
+            body = body_of(self.settings, request, text)
             try:
                 answer, cost = await self._until_answered(teacher, body, counter)
             except (Again, Refused, Unusable, SpendingLimit, _Stopped) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nid_plugin.completion.batch_options import BatchOptions
 from nid_plugin.completion.prices import Price
-from nid_plugin.completion.settings import Api, Request, RequestSettings, prompt_token_bound, request_body
+from nid_plugin.completion.settings import Api, Request, RequestSettings, body_of, prompt_token_bound
 from nid_plugin.completion.spending import Spending
 
 ENDPOINTS: dict[Api, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
@@ -79,7 +79,7 @@ class Packer:
 
 def input_line(settings: RequestSettings, request: Request) -> tuple[bytes, dict[str, Any]]:
     """A request as a line of an input file, and its body."""
-    body = request_body(settings, request.text)
+    body = body_of(settings, request)
     line = {"custom_id": request.id, "method": "POST", "url": ENDPOINTS[settings.api], "body": body}
     return json.dumps(line).encode() + b"\n", body
 

@@ -37,10 +37,20 @@ class TeacherSettings:
     max_cost: float | None
 
 
-def add_teacher_options(parser: argparse.ArgumentParser, *, max_tokens: int = 1024) -> None:
-    """Add the options about the endpoint, the request, limits and costs (not the one that names the model)."""
+def add_teacher_options(
+    parser: argparse.ArgumentParser, *, max_tokens: int | None = 1024, max_tokens_default: str = "%(default)s"
+) -> None:
+    """Add the options about the endpoint, the request, limits and costs (not the one that names the model).
+
+    Args:
+        parser: gets them.
+        max_tokens: default of ``--max-tokens``; None where the command finds one itself before it asks.
+        max_tokens_default: that default in words, for the help text.
+    """
     _add_endpoint(parser.add_argument_group("endpoint (none of these changes an answer or a request's id)"))
-    _add_request(parser.add_argument_group("request (each of these is part of a request's id)"), max_tokens)
+    _add_request(
+        parser.add_argument_group("request (each of these is part of a request's id)"), max_tokens, max_tokens_default
+    )
     _add_cost(parser.add_argument_group("cost"))
 
 
@@ -86,13 +96,17 @@ def _add_endpoint(endpoint: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_request(request: argparse._ArgumentGroup, max_tokens: int) -> None:
+def _add_request(request: argparse._ArgumentGroup, max_tokens: int | None, max_tokens_default: str) -> None:
     request.add_argument(
         "--api", choices=APIS, default="chat", help="/chat/completions or /completions (default: %(default)s)"
     )
     request.add_argument("--system", metavar="TEXT", help="system prompt of a chat (default: none)")
     request.add_argument(
-        "--max-tokens", type=int, default=max_tokens, metavar="N", help="longest answer (default: %(default)s)"
+        "--max-tokens",
+        type=int,
+        default=max_tokens,
+        metavar="N",
+        help=f"longest answer (default: {max_tokens_default})",
     )
     request.add_argument(
         "--max-tokens-field",

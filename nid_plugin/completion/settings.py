@@ -74,10 +74,14 @@ class Request:
     Attributes:
         id: 32 hexadecimal digits (see :class:`RequestIds`).
         text: what is asked; of a completion request the document's first half.
+        messages: a conversation, (role, content) pairs, asked in place of ``text``; ``chat`` alone has them.
+        sampling: of this request, over those of the settings.
     """
 
     id: str
     text: str
+    messages: tuple[tuple[str, str], ...] = ()
+    sampling: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 class RequestIds:
@@ -116,6 +120,20 @@ def request_body(settings: RequestSettings, text: str, answered: str = "") -> di
     else:
         body["prompt"] = asked
     return body | {settings.max_tokens_field: settings.max_tokens} | settings.sampling | settings.extra
+
+
+def body_of(settings: RequestSettings, request: Request, answered: str = "") -> dict[str, Any]:
+    """As :func:`request_body`, for a request that may be a conversation and have sampling settings of its own.
+
+    A conversation that begins with a system prompt keeps it in place of the settings' one; it cannot be continued from
+    ``answered``.
+    """
+    body = request_body(settings, request.text, answered) | request.sampling
+    if request.messages:
+        own = request.messages[0][0] == "system" or settings.system is None
+        conversation = request.messages if own else (("system", settings.system), *request.messages)
+        body["messages"] = [{"role": role, "content": content} for role, content in conversation]
+    return body
 
 
 def prompt_token_bound(body: dict[str, Any]) -> int:

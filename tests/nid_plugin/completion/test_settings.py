@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from nid_plugin.completion.settings import (
     Connection,
+    Request,
     RequestIds,
     RequestSettings,
+    body_of,
     prompt_token_bound,
     request_body,
 )
@@ -99,3 +101,22 @@ def test_tools_count_as_part_of_the_prompt() -> None:
     with_tools = RequestSettings(model="m", extra={"tools": tools, "top_k": 5})
     more = prompt_token_bound(request_body(with_tools, "a")) - prompt_token_bound(request_body(PLAIN, "a"))
     assert more >= 1000
+
+
+def test_a_request_may_be_a_conversation_with_sampling_of_its_own() -> None:
+    plain = Request("0", "text")
+    assert body_of(PLAIN, plain, " so far") == request_body(PLAIN, "text", " so far")
+    talk = Request("0", "c", (("user", "a"), ("assistant", "b"), ("user", "c")), {"temperature": 0.1})
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    settings = replace(PLAIN, sampling={"temperature": 0.9, "top_p": 0.5})
+    body = body_of(settings, talk)
+    assert body["messages"] == said and (body["temperature"], body["top_p"]) == (0.1, 0.5)
+    system = {"role": "system", "content": "You write."}
+    assert body_of(replace(PLAIN, system="You write."), talk)["messages"] == [system, *said]
+    own = replace_messages(talk, (("system", "Mine."), *talk.messages))
+    assert body_of(replace(PLAIN, system="You write."), own)["messages"][0]["content"] == "Mine."
+    assert prompt_token_bound(body) >= 3 + 3 * 16
+
+
+def replace_messages(request: Request, messages: tuple[tuple[str, str], ...]) -> Request:
+    return replace(request, messages=messages)
