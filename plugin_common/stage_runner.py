@@ -126,10 +126,10 @@ class Runner:
         follower.finish()
 
     def _start(self, command: Command, slot: Mapping[str, str], log: IO[bytes], lock: int) -> Child:
-        program = self.programs.get(command.words[0], command.words[:1])
+        first, *rest = (*command.launcher, *command.words, *command.how)
         return Child(
             command,
-            [*program, *command.words[1:], *command.how],
+            [*self.programs.get(first, (first,)), *rest],
             log,
             environment={**self.environment, **slot, **command.environment},
             inherited=(lock,),
@@ -150,15 +150,16 @@ class Runner:
 
 
 def project_programs() -> dict[str, tuple[str, ...]]:
-    """What a command's first word stands for: ``nat``, ``python`` and fairseq's programs of this environment.
+    """What a command's first word stands for: ``nat``, ``nid``, ``python`` and fairseq's programs of this environment.
 
     Nothing need be installed: where fairseq lies on PYTHONPATH only, without its scripts, the call in them is made.
     """
     named: dict[str, tuple[str, ...]] = {
         "nat": (sys.executable, "-m", "nat_plugin.cli"),
+        "nid": (sys.executable, "-m", "nid_plugin.cli"),
         "python": (sys.executable,),
     }
-    for name in ("train", "generate", "preprocess"):
+    for name in ("train", "generate", "preprocess", "validate"):
         script = Path(sys.executable).parent / f"fairseq-{name}"
         call = (sys.executable, "-c", f"import sys; from fairseq_cli.{name} import cli_main; sys.exit(cli_main())")
         named[f"fairseq-{name}"] = (str(script),) if script.exists() else call

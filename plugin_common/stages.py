@@ -32,6 +32,7 @@ class Command:
         output: file that gets standard output, when the command has succeeded.
         errors: file that gets standard error, likewise; without it, and of a failed command, the log has it.
         environment: variables set beside those of the runner; not part of the fingerprint.
+        launcher: words in front, of a program that starts this one (torchrun, srun); not part of the fingerprint.
     """
 
     words: tuple[str, ...]
@@ -39,13 +40,14 @@ class Command:
     output: Path | None = None
     errors: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    launcher: tuple[str, ...] = ()
 
     def line(self) -> str:
         """As one would type it."""
         variables = "".join(f"{name}={shlex.quote(value)} " for name, value in self.environment.items())
         files = ((">", self.output), ("2>", self.errors))
         redirection = "".join(f" {sign} {shlex.quote(str(path))}" for sign, path in files if path)
-        return variables + shlex.join([*self.words, *self.how]) + redirection
+        return variables + shlex.join([*self.launcher, *self.words, *self.how]) + redirection
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run of this example made, in a folder to keep: report.md, report.json, the audits, some pairs.
+"""What a run of this example made, in a folder to keep: report.md, report.json, the audits, some pairs, tuning.md.
 
 python results.py --work runs/nid-small-scale-small --size small --out docs/nid-small-scale
 """
@@ -19,19 +19,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from examples.nid_small_scale import tuning_results
 from examples.nid_small_scale.documents import DOCUMENTS, read_list
-from examples.nid_small_scale.sizes import SIZES
+from examples.nid_small_scale.run import make_workspace
+from examples.nid_small_scale.sizes import SIZES, Size
 from examples.nid_small_scale.steps import stages
+from examples.nid_small_scale.tuning_steps import tuning_stages
 from nid_plugin.documents.words import words
 from nid_plugin.markdown import table
 from nid_plugin.pairs import Pair, read_pairs
 from plugin_common.errors import UserError, raise_all
 from plugin_common.json_lines import read_json_lines
-from plugin_common.stages import Stage, Workspace
+from plugin_common.stages import Stage
 from plugin_common.whole_folder import whole_folder
 from scripts.benchmarks.measure import machine
 
 ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / "runs" / "debian-packages"
 REPORT = "report.json"
 SETS = {"chat": "pairs.jsonl", "plain": "pairs-text.jsonl", "second half": "control.jsonl"}
 LEDGERS = {"chat": "ledger-chat", "plain": "ledger-completions"}
@@ -73,22 +77,12 @@ def _ledger_seconds(ledger: Path) -> float:
 
 
 def gathered(work: Path, every: Sequence[Stage]) -> dict[str, Any]:
-    """All numbers of the run.
+    """All numbers of the first half.
 
     Raises:
         UserError: a stage is not done, or was run with other options.
     """
-    workspace = Workspace(work, {ROOT: "ROOT"})  # as run.py names it
-    records = {stage.name: workspace.record(stage) for stage in every}
-    raise_all(
-        f"{work}: the stage {name} is not done; run.py goes on with it" for name, one in records.items() if not one
-    )
-    raise_all(
-        f"{work}: the stage {stage.name} was run with other options than now; give the --size of the run, or let "
-        "run.py bring it up to date"
-        for stage in every
-        if records[stage.name]["fingerprint"]["commands"] != workspace.placeless(stage)
-    )
+    records = records_of(work, every)
     documents = _read_json(work / "documents" / "report.json")
     audits = {name: _read_json(work / folder / REPORT) for name, folder in AUDITS.items()}
     return {
@@ -105,6 +99,46 @@ def gathered(work: Path, every: Sequence[Stage]) -> dict[str, Any]:
         "comparison": _read_json(work / "comparison" / REPORT),
         "commands": {stage.name: [command.line() for command in stage.commands] for stage in every},
     }
+
+
+def tuned(work: Path, size: Size) -> dict[str, Any] | None:
+    """All numbers of the second half; None if it was not begun.
+
+    Raises:
+        UserError: a stage is not done, or was run with other options.
+    """
+    every = tuning_stages(size, work)
+    if not make_workspace(work, CACHE).record(every[0]):
+        return None
+    records = records_of(work, every)
+    return {
+        "machine": machine(),
+        "made": records["scores"]["finished"],
+        "versions": records["scores"]["versions"],
+        "seconds": {name: record["seconds"] for name, record in records.items()},
+        **tuning_results.gathered(size, work),
+        "commands": {stage.name: [command.line() for command in stage.commands] for stage in every},
+    }
+
+
+def records_of(work: Path, every: Sequence[Stage]) -> dict[str, dict[str, Any]]:
+    """The records of stages, by name.
+
+    Raises:
+        UserError: a stage is not done, or was run with other options.
+    """
+    workspace = make_workspace(work, CACHE)
+    records = {stage.name: workspace.record(stage) for stage in every}
+    raise_all(
+        f"{work}: the stage {name} is not done; run.py goes on with it" for name, one in records.items() if not one
+    )
+    raise_all(
+        f"{work}: the stage {stage.name} was run with other options than now; give the --size of the run, or let "
+        "run.py bring it up to date"
+        for stage in every
+        if records[stage.name]["fingerprint"]["commands"] != workspace.placeless(stage)
+    )
+    return records
 
 
 def audit_shares(report: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
@@ -149,6 +183,8 @@ def as_markdown(size: str, found: Mapping[str, Any]) -> str:
         table(("", *SETS), ([name, *(_share(audits[one].get(name)) for one in SETS)] for name in names)),
         "## Chat against plain continuation",
         "The whole report: [comparison.md](comparison.md); some pairs: [sample-pairs.jsonl](sample-pairs.jsonl).",
+        "## The same model, fine-tuned",
+        "If the second half of the example was run: [tuning.md](tuning.md).",
         "## Commands",
         "```console\n" + "\n".join(f"$ {line}" for lines in found["commands"].values() for line in lines) + "\n```",
     ]
@@ -186,19 +222,43 @@ def _share(one: Mapping[str, float] | None) -> str:
 
 def sample(work: Path, count: int) -> list[dict[str, Any]]:
     """Some pairs of the chat, with the licence of their documents, drawn by their prompts."""
-    documents = [json.loads(line) for line in (work / "documents" / DOCUMENTS).open(encoding="utf-8")]
-    licences = {document["text"]: (document["source"], document["licence"]) for document in documents}
-    halves = [json.loads(line) for line in (work / "halves.jsonl").open(encoding="utf-8")]
-    whole = {half["prompt"]: licences[half["prompt"] + half["second_half"]] for half in halves}
+    whole = origins(work)
     drawn: list[dict[str, Any]] = []
     for pair in sorted(
         read_pairs(str(work / SETS["chat"])), key=lambda one: hashlib.sha256(one.prompt.encode()).digest()
     ):
         source, licence = whole[pair.prompt]
-        if any(name in licence for name in FREE) and len(drawn) < count:
+        if may_be_shown(licence) and len(drawn) < count:
             drawn.append({"prompt": pair.prompt, "completion": pair.completion, "source": source, "licence": licence,
                           "teacher": pair.teacher, "finish_reason": pair.finish_reason})  # fmt: skip
     return drawn
+
+
+def origins(work: Path) -> dict[str, tuple[str, str]]:
+    """Source and licence of the document by its first half."""
+    documents = [json.loads(line) for line in (work / "documents" / DOCUMENTS).open(encoding="utf-8")]
+    licences = {document["text"]: (document["source"], document["licence"]) for document in documents}
+    halves = [json.loads(line) for line in (work / "halves.jsonl").open(encoding="utf-8")]
+    return {half["prompt"]: licences[half["prompt"] + half["second_half"]] for half in halves}
+
+
+def may_be_shown(licence: str) -> bool:
+    """Whether a document's licence is one of ``FREE``."""
+    return any(name in licence for name in FREE)
+
+
+def write_tuning(folder: Path, work: Path, size: Size, found: dict[str, Any], shown: int) -> None:
+    """``tuning.md``, ``tuning.json`` and ``tuning.png``; texts only of documents that may be shown."""
+    licences = origins(work)
+    free = [n for n, prompt in enumerate(found["prompts"]) if may_be_shown(licences[prompt][1])]
+    page = tuning_results.as_markdown(size, found, free[:shown])
+    numbers = {name: value for name, value in found.items() if name not in ("prompts", "completions")}
+    (folder / "tuning.md").write_text(page, encoding="utf-8", newline="\n")
+    text = json.dumps(numbers, indent=1, ensure_ascii=False) + "\n"
+    for place, called in {str(work): "WORK", str(ROOT): "."}.items():
+        text = text.replace(place, called)
+    (folder / "tuning.json").write_text(text, encoding="utf-8", newline="\n")
+    tuning_results.draw(size, found, folder / "tuning.png")
 
 
 def write(folder: Path, work: Path, size: str, found: Mapping[str, Any], samples: int) -> None:
@@ -237,10 +297,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out {out}: is there already; remove it, or give another folder")
-        every = stages(SIZES[args.size], work, cache=ROOT / "runs" / "debian-packages", download=True)
-        found = gathered(work, every)
+        size = SIZES[args.size]
+        every = stages(size, work, cache=CACHE, download=True)
+        found, after = gathered(work, every), tuned(work, size)
         with whole_folder(out, marker=REPORT) as folder:
             write(folder, work, args.size, found, args.samples)
+            if after is not None:
+                write_tuning(folder, work, size, after, args.samples)
     except UserError as error:
         print(f"results.py: error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Text completions from a real teacher on this machine: documents, halves, pairs, controls, audit.
+"""Text completions from a real teacher on this machine, and the same model fine-tuned on them and on their controls.
 
 python examples/nid_small_scale/run.py --size tiny
 """
@@ -17,32 +17,47 @@ from collections.abc import Sequence
 from examples.nid_small_scale.serve import INSTALL, MODEL_PACKAGE, SERVER_PACKAGE, missing_packages
 from examples.nid_small_scale.sizes import SIZES
 from examples.nid_small_scale.steps import stages
+from examples.nid_small_scale.tuning_steps import gguf_file, tuning_stages
 from plugin_common.command_line import resumable
 from plugin_common.errors import UserError
 from plugin_common.stage_runner import Runner, project_programs
 from plugin_common.stages import Stage, Workspace, plan, show_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = (MODEL_PACKAGE, SERVER_PACKAGE, "openai")
+PACKAGES = (MODEL_PACKAGE, SERVER_PACKAGE, "openai", "torch", "transformers", "peft", "ve-fairseq")
+PARTS = ("pairs", "tuning", "all")
 
 
 def runner() -> Runner:
     """Runs the programs of this environment; ``nid`` need not be installed."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    programs = {**project_programs(), "nid": (sys.executable, "-m", "nid_plugin.cli")}
-    return Runner(programs, {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}, packages=PACKAGES)
+    environment = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Threads that wait for one another busily keep each other from running where cores are shared: much slower.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+    }
+    return Runner(project_programs(), environment, packages=PACKAGES)
 
 
 def parser() -> argparse.ArgumentParser:
     """All options."""
     made = argparse.ArgumentParser(
         prog="run.py",
-        description="Pairs of a text's first half and a teacher's completion, made and looked at on this machine.",
+        description="Pairs of a text's first half and a teacher's completion, made and looked at on this machine; then "
+        "the same model fine-tuned on them.",
         epilog="example:\n  run.py --size small --cache runs/debian-packages",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sizes = "; ".join(f"{size.name}: {size.purpose}" for size in SIZES.values())
     made.add_argument("--size", choices=list(SIZES), default="tiny", help=f"{sizes} (default: %(default)s)")
+    made.add_argument(
+        "--part",
+        choices=PARTS,
+        default="all",
+        help="pairs: the first half; tuning: the second, on the pairs that are in --work (default: %(default)s)",
+    )
     made.add_argument(
         "--work", type=Path, metavar="DIR", help="everything goes there (default: runs/nid-small-scale-SIZE)"
     )
@@ -72,6 +87,12 @@ def chosen(every: Sequence[Stage], until: str | None, redo: Sequence[str]) -> li
     return list(every[: names.index(until) + 1]) if until else list(every)
 
 
+def make_workspace(work: Path, cache: Path) -> Workspace:
+    """The run's folder; neither its place nor that of the project, of Debian's packages or of the model matters."""
+    model = {} if missing_packages() else {gguf_file().parent: "MODEL"}
+    return Workspace(work, {ROOT: "ROOT", cache: "CACHE", **model})
+
+
 def run(args: argparse.Namespace) -> None:
     """Make what is asked for and not yet there.
 
@@ -79,13 +100,16 @@ def run(args: argparse.Namespace) -> None:
         UserError: the teacher's packages are missing, or a stage failed.
     """
     work = (args.work or ROOT / "runs" / f"nid-small-scale-{args.size}").resolve()
-    every = stages(SIZES[args.size], work, cache=args.cache.resolve(), download=not args.no_download)
-    wanted = chosen(every, args.until, args.redo)
-    workspace = Workspace(work, {ROOT: "ROOT", args.cache: "CACHE"})
+    size = SIZES[args.size]
+    every = stages(size, work, cache=args.cache.resolve(), download=not args.no_download)
+    parts = {"pairs": every, "tuning": tuning_stages(size, work)}
+    wanted = chosen(parts.get(args.part, [*every, *parts["tuning"]]), args.until, args.redo)
+    workspace = make_workspace(work, args.cache)
     if args.dry_run:
         print(show_plan(plan(workspace, wanted, redo=args.redo)))
         return
-    if (missing := missing_packages()) and any(stage.name.startswith("teacher") for stage in wanted):
+    needing = any(stage.name == "model" or stage.name.startswith("teacher") for stage in wanted)
+    if needing and (missing := missing_packages()):
         raise UserError(f"not installed: {', '.join(missing)}; the teacher needs `{INSTALL}`")
     runner().run(workspace, wanted, redo=args.redo)
 

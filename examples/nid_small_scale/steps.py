@@ -14,7 +14,7 @@ SAMPLING = ("--temperature", "0.6", "--top-p", "0.9", "--teacher-seed", str(SEED
 
 
 def stages(size: Size, work: Path, *, cache: Path, download: bool) -> list[Stage]:
-    """All stages in order.
+    """The stages of the first half, in order.
 
     Args:
         size: how much of everything.

@@ -1,11 +1,12 @@
 """The command lines of the models: training, averaging, translating, for the one-pass model and its baseline."""
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from plugin_common.stages import Command
+from scripts.common import spread as spread_module
+from scripts.common.spread import Spread, spread
 from scripts.nat.recipes import Baseline, OnePass, Recipe
 
 PLUGIN = Path(__file__).resolve().parents[2] / "nat_plugin"
@@ -45,28 +46,17 @@ class Machine:
         """The option that keeps off GPUs, if any."""
         return () if self.gpus else ("--cpu",)
 
-    def spread(self, tokens: int, longest: int) -> "Spread":
+    def spread(self, tokens: int, longest: int) -> Spread:
         """How an update of ``tokens`` tokens is shared out, each batch with room for a pair of ``longest`` tokens.
 
         Where there are too many GPUs for that, some are left out: the update keeps its size. ``gpu_tokens`` is at least
         twice ``longest`` (see :func:`least_gpu_tokens`), or accumulation could leave a batch too little room.
         """
-        processes = min(max(1, self.gpus), max(1, tokens // longest))
-        steps = math.ceil(tokens / (processes * self.gpu_tokens))
-        return Spread(processes, max(longest, round(tokens / (processes * steps))), steps)
+        return spread(tokens, longest=longest, at_once=self.gpu_tokens, gpus=self.gpus)
 
     def at_once(self, most: int) -> str:
         """Tokens of a batch without gradients: ``most``, or what a GPU takes at once."""
         return str(max(UNCUT, min(most, self.gpu_tokens)))
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How an update is shared out: processes, tokens that each takes at once, steps that are accumulated."""
-
-    processes: int
-    tokens: int
-    steps: int
 
 
 def longest_pair(recipe: Recipe, *, distilled: bool) -> int:
@@ -170,13 +160,7 @@ def _where(machine: Machine, tokens: int, longest: int) -> tuple[str, ...]:
 
 def left_out(machine: Machine, tokens: int, longest: int) -> str:
     """What is to be told of GPUs that a training cannot use, if there are any."""
-    used = machine.spread(tokens, longest).processes
-    if used >= machine.gpus:
-        return ""
-    return (
-        f", on {used} of {machine.gpus} GPUs: an update's {tokens:,} tokens are no more batches with room for the "
-        f"longest pair ({longest} tokens)"
-    )
+    return spread_module.left_out(tokens, longest=longest, at_once=machine.gpu_tokens, gpus=machine.gpus)
 
 
 def validation_line(line: str) -> str | None:

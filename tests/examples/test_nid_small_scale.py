@@ -24,6 +24,7 @@ from examples.nid_small_scale.prose import (
 )
 from examples.nid_small_scale.sizes import SIZES
 from examples.nid_small_scale.steps import stages
+from examples.nid_small_scale.tuning_steps import runs, tuning_stages
 from plugin_common.errors import UserError
 from plugin_common.stages import Workspace
 from tests.scripts.test_debian_l10n import make_deb
@@ -293,7 +294,7 @@ def test_results_of_a_run_of_another_size(tmp_path: Path, capsys: pytest.Capture
 def test_the_whole_run_with_the_real_teacher(tmp_path: Path) -> None:
     work = tmp_path / "work"
     words = [sys.executable, EXAMPLE / "run.py", "--size", "tiny", "--work", work]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     size = SIZES["tiny"]
     pairs, control = read(work / "pairs.jsonl"), read(work / "control.jsonl")
@@ -310,5 +311,13 @@ def test_the_whole_run_with_the_real_teacher(tmp_path: Path) -> None:
     report = (work / "results" / "report.md").read_text(encoding="utf-8")
     assert f"| chat | {size.pairs} |" in report
     assert all(str(work) not in path.read_text() for path in (work / "results").rglob("*.*") if path.suffix != ".png")
+    tuned = json.loads((work / "results" / "tuning.json").read_text(encoding="utf-8"))
+    assert tuned["perplexity"].keys() == {"before", *(one.name for one in runs(size))}
+    assert all(1 < value < 100 for values in tuned["perplexity"].values() for value in values.values())
+    assert tuned["pairs"]["teacher"] == {"train": size.pairs - size.held_out, "held_out": size.held_out}
+    page = (work / "results" / "tuning.md").read_text(encoding="utf-8")
+    assert "| nothing (before) |" in page
+    assert "### Prompt 1" in page  # this repository's texts may be shown
     again = subprocess.run(words, capture_output=True, text=True, timeout=100)
-    assert again.stdout.count("unchanged, skipped") == len(stages(size, work, cache=work, download=False))
+    every = [*stages(size, work, cache=work, download=False), *tuning_stages(size, work)]
+    assert again.stdout.count("unchanged, skipped") == len(every)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from plugin_common.errors import UserError
 from plugin_common.stages import Command, Stage, Workspace, plan
+from scripts.common.given_options import grouped
 from scripts.nat import reproduce
-from scripts.nat.given_options import HOW, grouped, with_options
+from scripts.nat.given_options import HOW, with_options
 from scripts.nat.options import request
 from scripts.nat.pipeline import stages, workspace
 from scripts.nat.recipes import RECIPES
