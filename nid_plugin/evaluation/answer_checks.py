@@ -40,8 +40,10 @@ def _problems(args: argparse.Namespace) -> Iterator[str]:
         (FOLDER_ONLY, "is for a model in a folder") if args.base_url else (ENDPOINT_ONLY, "needs --base-url")
     )
     for name in misplaced:
-        if getattr(args, name):
+        given = getattr(args, name)
+        if given is not None and given is not False:
             yield f"--{name.replace('_', '-')} {why}"
+    yield from stop_problems(args)
     if args.base_url:
         if args.pair_format != "chat":
             yield "--pair-format is for a model in a folder; an endpoint of plain text has --api completions"
@@ -51,6 +53,12 @@ def _problems(args: argparse.Namespace) -> Iterator[str]:
     if args.api != "chat":
         yield "--api completions needs --base-url; a model in a folder has --pair-format plain"
     yield from _folder_problems(args)
+
+
+def stop_problems(args: argparse.Namespace) -> Iterator[str]:
+    """What is wrong with ``--stop``."""
+    if any(not text for text in args.stop or []):
+        yield "--stop '': every answer would end before it begins; give a text"
 
 
 def _folder_problems(args: argparse.Namespace) -> Iterator[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nid_plugin.completion.options import add_teacher_options
-from nid_plugin.evaluation.questions import ANSWER_TOKENS, BENCHES
+from nid_plugin.evaluation.options import add_questions, add_run_options
+from nid_plugin.evaluation.questions import ANSWER_TOKENS
 
 SUMMARY = "Answer MT-Bench or Arena-Hard with a model folder or an endpoint, in the files that their judges read."
 EXAMPLE = (
@@ -20,8 +21,7 @@ EXAMPLE = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     what = parser.add_argument_group("what to do")
-    what.add_argument("--bench", required=True, choices=BENCHES, help="whose questions")
-    what.add_argument("--questions", required=True, metavar="FILE", help="question.jsonl of the benchmark")
+    add_questions(what)
     what.add_argument("--model-id", required=True, metavar="NAME", help="the model's name on the benchmark")
     what.add_argument("--out", required=True, metavar="FOLDER", help="gets NAME.jsonl; other models' files stay")
     what.add_argument(
@@ -30,13 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="a folder (or hub name); with --base-url: as the endpoint names it",
     )
-    what.add_argument(
-        "--ledger", metavar="FOLDER", help="keeps every answer, so that a run goes on (default: NAME.ledger in --out)"
-    )
-    what.add_argument(
-        "--retry-failed", action="store_true", help="ask again what the endpoint refused for good (HTTP 400)"
-    )
-    what.add_argument("--dry-run", action="store_true", help="tell what would be asked, and its cost; ask nothing")
+    add_run_options(what, kept="answer", default="NAME.ledger in --out")
     _configure_folder(parser.add_argument_group("a model in a folder"))
     add_teacher_options(parser, max_tokens=None, max_tokens_default=_default_tokens())
     parser.add_argument_group("endpoint only").add_argument(

@@ -83,6 +83,12 @@ def write_answers(path: Path, records: Iterable[dict[str, Any]]) -> None:
             stream.write(json_line(record))
 
 
+def valid_text(text: str) -> str:
+    """The text with lone surrogates (half a character, which a broken server may send) replaced by U+FFFD: no file and
+    no endpoint takes them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def check_model_id(name: str, option: str) -> list[str]:
     """What is wrong with a model's name, which is its answer file's name, too."""
     if not name.strip() or name.startswith(".") or any(sign in name for sign in "/\\\0") or not name.isprintable():

@@ -129,9 +129,14 @@ def win_rates(battles: Battles, models: int, *, rounds: int, seed: int) -> WinRa
         drawn = np.array([shares(battles, weight, models) for weight in _resampled(battles, rounds, seed)])
         return _rates(shares(battles, battles.weight, models), drawn, np.zeros(0))
     best = fit(battles, battles.weight, models)
-    fits = [fit(battles, weight, models, best) for weight in _resampled(battles, rounds, seed)]
-    drawn = np.array([_chance(found[:models]) for found in fits])
-    return _rates(_chance(best[:models]), drawn, best[models:])
+    drawn = np.array([_styled_rates(battles, weight, models, best) for weight in _resampled(battles, rounds, seed)])
+    return _rates(_styled_rates(battles, battles.weight, models, best), drawn, best[models:])
+
+
+def _styled_rates(battles: Battles, weight: Floats, models: int, start: Floats) -> Floats:
+    """[M] chance of each model at style 0; NaN where it has no game, of which the ridge alone would make a half."""
+    played = np.bincount(battles.model, weight, models) > 0
+    return np.where(played, _chance(fit(battles, weight, models, start)[:models]), np.nan)
 
 
 def _rates(rate: Floats, drawn: Floats, coefficients: Floats) -> WinRates:

@@ -10,7 +10,7 @@ from typing import Any
 from nid_plugin.completion.ledger import Ledger
 from nid_plugin.completion.results import Result
 from nid_plugin.completion.settings import Request, RequestIds, RequestSettings
-from nid_plugin.evaluation.answers import answer_record
+from nid_plugin.evaluation.answers import answer_record, valid_text
 from nid_plugin.evaluation.questions import MT_BENCH, TEMPERATURES, Bench, Question
 from nid_plugin.evaluation.style import TokenCounter
 
@@ -64,7 +64,7 @@ class Conversations:
         """
         results: list[Result] = []
         for _ in question.turns:
-            request = self.request(question, [result.completion for result in results])
+            request = self.request(question, [valid_text(result.completion) for result in results])
             result = ledger.result(request.id)
             if result is None:
                 return results, request
@@ -92,7 +92,7 @@ class Conversations:
                     answer_record(
                         self.bench,
                         question,
-                        [result.completion for result in results],
+                        [valid_text(result.completion) for result in results],
                         model=model,
                         answer_id=results[-1].id,
                         time=_seconds(results[-1].at),
@@ -114,7 +114,7 @@ class Conversations:
         return sum(len(question.turns) - len(self.state(question, ledger)[0]) for question in self.questions)
 
     def oddities(self, ledger: Ledger) -> Counter[str]:
-        """Turns whose answers are empty, refused or cut short."""
+        """Turns whose answers are empty, refused, cut short or no valid Unicode."""
         counts: Counter[str] = Counter()
         for question in self.questions:
             for result in self.state(question, ledger)[0]:
@@ -122,6 +122,8 @@ class Conversations:
                     counts[result.status] += 1
                 elif result.finish_reason == "length":
                     counts["cut by --max-tokens"] += 1
+                if valid_text(result.completion) != result.completion:
+                    counts["with half characters, replaced by U+FFFD"] += 1
         return counts
 
 

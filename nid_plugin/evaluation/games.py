@@ -44,10 +44,19 @@ class MatchMaker:
     Args:
         settings: of the judge's requests.
         answers: of all models, the baseline's included.
+        own_temperature: sent with each request; None for none.
+        system_role: whether the judge takes a system prompt; else it stands in front of the user's message.
     """
 
-    def __init__(self, settings: RequestSettings, answers: Answers, *, own_temperature: float | None = None) -> None:
-        self._ids, self._answers = RequestIds(settings), answers
+    def __init__(
+        self,
+        settings: RequestSettings,
+        answers: Answers,
+        *,
+        own_temperature: float | None = None,
+        system_role: bool = True,
+    ) -> None:
+        self._ids, self._answers, self._system_role = RequestIds(settings), answers, system_role
         self._sampling: dict[str, Any] = {} if own_temperature is None else {"temperature": own_temperature}
 
     def mt_bench(
@@ -102,10 +111,13 @@ class MatchMaker:
                 yield Match(question, 1, model, baseline, prompt.name, games)
 
     def _game(self, prompt: Prompt, values: Mapping[str, str]) -> Request:
-        messages = (("system", prompt.system), ("user", prompt.fill(**values)))
+        said = prompt.fill(**values)
+        messages: tuple[tuple[str, str], ...] = (("system", prompt.system), ("user", said))
+        if not self._system_role:
+            messages = (("user", "\n\n".join(filter(None, (prompt.system.rstrip(), said)))),)
         key = f"judge temperature {self._sampling.get('temperature')}"
         request_id = self._ids(key, json.dumps(messages, ensure_ascii=False))
-        return Request(request_id, messages[1][1], messages, self._sampling)
+        return Request(request_id, messages[-1][1], messages, self._sampling)
 
 
 def _numbered(name: str, texts: Sequence[str]) -> dict[str, str]:

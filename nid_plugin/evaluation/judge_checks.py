@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nid_plugin.completion.options import TeacherSettings, teacher_settings
+from nid_plugin.evaluation.answer_checks import stop_problems
 from nid_plugin.evaluation.answers import missing_answers, models_in, read_answers
 from nid_plugin.evaluation.games import Answers, References
 from nid_plugin.evaluation.judge_command import JUDGE_TOKENS
@@ -16,7 +17,7 @@ from nid_plugin.evaluation.judge_prompts import (
     read_arena_prompts,
     read_mt_bench_prompts,
 )
-from nid_plugin.evaluation.judgments import read_judgments
+from nid_plugin.evaluation.judgment_files import Kind, is_by, read_judgments
 from nid_plugin.evaluation.problems import collected
 from nid_plugin.evaluation.questions import ARENA_HARD, MT_BENCH, WITH_REFERENCE, Bench, Question, read_questions
 from plugin_common.errors import UserError, raise_all
@@ -47,6 +48,11 @@ class JudgeTask:
     teacher: TeacherSettings | None = None
     prompts: MtBenchPrompts | ArenaPrompts | None = None
     references: References | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Of the judgment files."""
+        return "arena" if self.bench == ARENA_HARD else self.mode
 
     @property
     def judge_file(self) -> str:
@@ -107,11 +113,12 @@ def judged_models(task: JudgeTask) -> list[str]:
     """
     if task.bench == ARENA_HARD:
         found = sorted(path.stem for path in task.judgment_file("").parent.glob("*.jsonl"))
-    elif task.mode == "single":
-        found = sorted({str(r["model"]) for r in read_judgments(task.judgment_file(""), ("model",))})
     else:
-        records = read_judgments(task.judgment_file(""), ("model_1", "model_2"))
-        found = sorted({str(r["model_1"]) for r in records if r["model_2"] == task.args.baseline})
+        records = [r for r in read_judgments(task.judgment_file(""), task.kind) if is_by(r, task.args.judge_model)]
+        if task.mode == "single":
+            found = sorted({r["model"] for r in records})
+        else:
+            found = sorted({r["model_1"] for r in records if r["model_2"] == task.args.baseline})
     if not found:
         raise UserError(
             f"--out {task.args.out}: holds no judgments of {task.args.judge_model} on {task.bench}, {task.mode}; "
@@ -145,6 +152,7 @@ def _option_problems(args: argparse.Namespace) -> Iterator[str]:
         yield "--api completions: a judge is asked by chat; leave it out"
     if args.system is not None:
         yield "--system: the judge's prompts have system prompts of their own; leave it out"
+    yield from stop_problems(args)
     if args.no_temperature and args.temperature is not None:
         yield "--no-temperature and --temperature contradict each other; give one"
     if Path(args.out).exists() and not Path(args.out).is_dir():

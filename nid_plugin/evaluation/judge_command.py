@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from nid_plugin.completion.options import add_teacher_options
-from nid_plugin.evaluation.questions import BENCHES
+from nid_plugin.evaluation.options import add_questions, add_run_options
 
 SUMMARY = "Judge answers to MT-Bench or Arena-Hard with the published prompts, and compute scores with intervals."
 EXAMPLE = (
@@ -24,8 +24,7 @@ STYLES = ("equal", "published")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     what = parser.add_argument_group("what to do")
-    what.add_argument("--bench", required=True, choices=BENCHES, help="whose questions")
-    what.add_argument("--questions", required=True, metavar="FILE", help="question.jsonl of the benchmark")
+    add_questions(what)
     what.add_argument("--answers", metavar="FOLDER", help="of MODEL.jsonl files, as `nid answer` writes them")
     what.add_argument(
         "--models", nargs="+", metavar="NAME", help="to judge (default: all in --answers but the baseline)"
@@ -49,18 +48,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--judge-model", required=True, metavar="NAME", help="the judge, as the endpoint names it")
     what.add_argument("--out", required=True, metavar="FOLDER", help="gets judgments and scores")
-    what.add_argument(
-        "--ledger", metavar="FOLDER", help="keeps every judgment, so that a run goes on (default: a folder in --out)"
-    )
-    what.add_argument(
-        "--retry-failed", action="store_true", help="ask again what the endpoint refused for good (HTTP 400)"
-    )
-    what.add_argument("--dry-run", action="store_true", help="tell what would be asked, and its cost; send nothing")
+    add_run_options(what, kept="judgment", default="a folder in --out")
     _configure_scores(parser.add_argument_group("scores"))
     most = ", ".join(f"{tokens} for {bench}" for bench, tokens in JUDGE_TOKENS.items())
     add_teacher_options(parser, max_tokens=None, max_tokens_default=f"{most}, unless its configuration says more")
-    parser.add_argument_group("request").add_argument(
+    request = parser.add_argument_group("request")
+    request.add_argument(
         "--no-temperature", action="store_true", help="send no temperature (default: 0, or the configuration's)"
+    )
+    request.add_argument(
+        "--no-system-role",
+        action="store_true",
+        help="put the prompts' system text in front of the user's message, for judges that take no system prompt",
     )
 
 

@@ -11,12 +11,14 @@ from nid_plugin.completion.estimate import BYTES_PER_TOKEN, Estimate, tokens_of_
 from nid_plugin.completion.ledger import Ledger, check_settings, open_ledger, read_ledger
 from nid_plugin.completion.options import TeacherSettings
 from nid_plugin.completion.settings import Request, body_of
+from nid_plugin.evaluation.answers import valid_text
 from nid_plugin.evaluation.conversations import ASKABLE
 from nid_plugin.evaluation.games import Match, MatchMaker
 from nid_plugin.evaluation.judge_checks import JudgeTask, judge_temperature
 from nid_plugin.evaluation.judge_prompts import ArenaPrompts, MtBenchPrompts
-from nid_plugin.evaluation.judgments import Record, arena_record, pair_record, single_record, write_judgments
-from nid_plugin.evaluation.questions import ARENA_HARD
+from nid_plugin.evaluation.judgment_files import Key, Record, read_judgments, write_judgments
+from nid_plugin.evaluation.judgments import arena_record, pair_record, single_record
+from plugin_common.errors import UserError
 
 LEDGER_OPTION = "--ledger FOLDER"
 EXPECTED_TOKENS = {"mt-bench": 250, "arena-hard": 700}
@@ -25,7 +27,12 @@ EXPECTED_TOKENS = {"mt-bench": 250, "arena-hard": 700}
 
 def matches(task: JudgeTask) -> Iterator[Match]:
     """All matches of a task, model by model."""
-    maker = MatchMaker(_teacher(task).request, task.answers, own_temperature=judge_temperature(task))
+    maker = MatchMaker(
+        _teacher(task).request,
+        task.answers,
+        own_temperature=judge_temperature(task),
+        system_role=not task.args.no_system_role,
+    )
     if isinstance(task.prompts, ArenaPrompts):
         yield from maker.arena_hard(task.questions, task.models, task.prompts, task.baselines)
     elif isinstance(task.prompts, MtBenchPrompts):
@@ -41,9 +48,12 @@ def judge(task: JudgeTask) -> Callable[[], None] | None:
         the scores of what there is are written.
     """
     from nid_plugin.completion.asking import reserve_bytes
-    from nid_plugin.completion.running import ask_with_progress, raise_if_stopped
+    from nid_plugin.completion.running import ask_with_progress, counted, raise_if_stopped
 
     teacher = _teacher(task)
+    for path in dict.fromkeys(map(task.judgment_file, task.models)):
+        if path.is_file():
+            read_judgments(path, task.kind)  # a file that cannot be read again shows before anything is paid
     Path(task.args.out).mkdir(parents=True, exist_ok=True)
     every = list(matches(task))
     reserve = reserve_bytes(teacher.request, teacher.connection)
@@ -56,12 +66,20 @@ def judge(task: JudgeTask) -> Callable[[], None] | None:
             outcome = ask_with_progress(pending, teacher, ledger, total=len(pending), description="judging")
         _write(task, every, ledger)
         left = sum(1 for _ in _pending(every, ledger, retry_failed=False))
-        for reason, count in _refused(every, ledger).most_common():
-            print(f"not judged, for the endpoint refused it for good ({reason}): {count:,}", file=sys.stderr)
-    if outcome is not None and (outcome.stopped is not None or outcome.interrupted or left):
-        stopped = outcome
-        return lambda: raise_if_stopped(stopped, left)
-    return None
+        refused = _refused(every, ledger)
+    if not left and not refused and (outcome is None or (outcome.stopped is None and not outcome.interrupted)):
+        return None
+
+    def complain() -> None:
+        if outcome is not None:
+            raise_if_stopped(outcome, left)
+        if refused:
+            raise UserError(
+                f"{refused.total():,} judgments are missing, for the endpoint refused them for good "
+                f"({counted(refused)}; {task.ledger_folder}/failures.jsonl has its words); --retry-failed asks again"
+            )
+
+    return complain
 
 
 def estimate(task: JudgeTask) -> Iterator[str]:
@@ -116,25 +134,35 @@ def _refused(every: list[Match], ledger: Ledger) -> Counter[str]:
     return Counter(ledger.failure_reason(game) for game in games if ledger.state(game) == "failed for good")
 
 
+def _mended(every: list[Match], ledger: Ledger) -> int:
+    """How many judgments are no valid Unicode as they came."""
+    games = {game.id for match in every for game in match.games}
+    said = [result.completion for game in games if (result := ledger.result(game)) is not None]
+    return sum(valid_text(text) != text for text in said)
+
+
 def _write(task: JudgeTask, every: list[Match], ledger: Ledger) -> None:
-    records: dict[Path, list[Record]] = {task.judgment_file(model): [] for model in task.models}
+    by_path: dict[Path, list[Match]] = {task.judgment_file(model): [] for model in task.models}
     for match in every:
-        record = _record(task, match, ledger)
-        if record is not None:
-            records[task.judgment_file(match.model)].append(record)
-    judged = set(task.models)
-    for path, own in records.items():
-        if not own and not path.is_file():
+        by_path[task.judgment_file(match.model)].append(match)
+    for path, own in by_path.items():
+        made = [record for match in own if (record := _record(task, match, ledger)) is not None]
+        if not made and not path.is_file():
             continue
-        count, kept = write_judgments(path, own, lambda record: _replaced(task, record, judged))
-        more = f", and {kept:,} earlier ones of other models kept" if kept else ""
+        asked = {_key(task, match): tuple(game.text for game in match.games) for match in own}
+        count, kept = write_judgments(path, made, asked, task.kind, task.args.judge_model)
+        more = f", and {kept:,} earlier ones kept" if kept else ""
         print(f"{path}: {count:,} judgments{more}", file=sys.stderr)
+    if mended := _mended(every, ledger):
+        print(f"judgments with half characters, replaced by U+FFFD: {mended:,}", file=sys.stderr)
 
 
-def _replaced(task: JudgeTask, record: Record, judged: set[str]) -> bool:
-    if task.bench == ARENA_HARD or task.mode == "single":
-        return record.get("model") in judged
-    return record.get("model_1") in judged and record.get("model_2") == task.args.baseline
+def _key(task: JudgeTask, match: Match) -> Key:
+    """As :func:`key_of` of the match's record."""
+    if task.kind == "arena":
+        return match.model, match.question.id
+    who = (match.model,) if task.kind == "single" else (match.model, match.opponent)
+    return *who, match.question.id, match.turn
 
 
 def _record(task: JudgeTask, match: Match, ledger: Ledger) -> Record | None:

@@ -1,25 +1,20 @@
 """Compute scores from judgment files, write them as JSON and as a table."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nid_plugin.evaluation.answers import missing_answers, read_answers
 from nid_plugin.evaluation.judge_checks import JudgeTask
-from nid_plugin.evaluation.judgments import read_judgments
+from nid_plugin.evaluation.judgment_files import Record, chosen, read_judgments
 from nid_plugin.evaluation.questions import ARENA_HARD
 from nid_plugin.evaluation.score_tables import as_markdown
 from nid_plugin.evaluation.scores import Bootstrap, StyleControl, arena_scores, pair_scores, single_scores
 from nid_plugin.evaluation.style import COUNTED_BY_WORDS, TokenCounter, count_words, style_metadata, style_vector
 from plugin_common.atomic_file import atomic_output
 from plugin_common.errors import raise_all
-
-_FIELDS = {
-    "single": ("question_id", "model", "score", "turn"),
-    "pairwise": ("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "turn"),
-}
-_ARENA_FIELDS = ("uid", "category", "model", "baseline", "games")
 
 
 def write_scores(task: JudgeTask) -> Iterator[str]:
@@ -53,17 +48,34 @@ def scores_report(task: JudgeTask) -> dict[str, Any]:
         "questions": len(task.questions),
         "bootstrap": {"rounds": bootstrap.rounds, "seed": bootstrap.seed, "interval": "95 %, over questions"},
     }
+    left_out: Counter[str] = Counter()
+    scores: dict[str, Any]
     if task.bench == ARENA_HARD:
         style, counted = _style(task)
         report |= {"style_control": task.args.style_control, "style_tokens": counted}
-        records = {model: read_judgments(task.judgment_file(model), _ARENA_FIELDS) for model in task.models}
-        return report | {"scores": arena_scores(records, task.questions, bootstrap, style)}
-    found = read_judgments(task.judgment_file(""), _FIELDS[task.mode])
-    if task.mode == "single":
-        return report | {"scores": single_scores(found, task.questions, task.models, bootstrap)}
-    baseline = str(task.args.baseline)
-    scores = pair_scores(found, task.questions, task.models, baseline, bootstrap)
-    return report | {"baseline": baseline, "scores": scores}
+        records = {model: _chosen(task, model, left_out) for model in task.models}
+        scores = arena_scores(records, task.questions, bootstrap, style)
+    elif task.mode == "single":
+        scores = single_scores(_chosen(task, "", left_out), task.questions, task.models, bootstrap)
+    else:
+        report["baseline"] = str(task.args.baseline)
+        found = _chosen(task, "", left_out)
+        scores = pair_scores(found, task.questions, task.models, report["baseline"], bootstrap)
+    return report | {"left_out": dict(left_out), "scores": scores}
+
+
+def _chosen(task: JudgeTask, model: str, left_out: Counter[str]) -> list[Record]:
+    """The judgments of a model's file (MT-Bench: of all models); ``left_out`` counts what is not taken from it."""
+    records, counts = chosen(
+        read_judgments(task.judgment_file(model), task.kind),
+        task.kind,
+        judge=task.args.judge_model,
+        models=[model] if model else task.models,
+        questions={question.id for question in task.questions},
+        baseline=task.args.baseline,
+    )
+    left_out.update(counts)
+    return records
 
 
 def _style(task: JudgeTask) -> tuple[StyleControl | None, str | None]:

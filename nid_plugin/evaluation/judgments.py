@@ -1,19 +1,14 @@
-"""Judgment files in the layouts of FastChat (MT-Bench) and arena-hard-auto (Arena-Hard): one JSON object a line."""
+"""Judgments in the layouts of FastChat (MT-Bench) and arena-hard-auto (Arena-Hard): one JSON object a line."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 from nid_plugin.completion.results import Result
+from nid_plugin.evaluation.answers import valid_text
 from nid_plugin.evaluation.games import Match
+from nid_plugin.evaluation.judgment_files import Record
 from nid_plugin.evaluation.verdicts import label, rating, winner
-from plugin_common.errors import UserError
-from plugin_common.json_lines import read_json_lines
-from plugin_common.json_output import json_line, lines_output
-
-Record = dict[str, Any]
 
 _FIRST = {"A": "model_1", "B": "model_2"}
 _SECOND = {"A": "model_2", "B": "model_1"}
@@ -30,7 +25,7 @@ def single_record(match: Match, results: Sequence[Result | None], judge: str) ->
         "model": match.model,
         "judge": [judge, match.prompt],
         "user_prompt": match.games[0].text,
-        "judgment": result.completion,
+        "judgment": valid_text(result.completion),
         "score": int(score) if score == int(score) else score,
         "turn": match.turn,
         "tstamp": _seconds(result),
@@ -51,9 +46,9 @@ def pair_record(match: Match, results: Sequence[Result | None], judge: str) -> R
         "g2_winner": _SECOND.get(said[1], said[1]),
         "judge": [judge, match.prompt],
         "g1_user_prompt": match.games[0].text,
-        "g1_judgment": first.completion,
+        "g1_judgment": valid_text(first.completion),
         "g2_user_prompt": match.games[1].text,
-        "g2_judgment": second.completion,
+        "g2_judgment": valid_text(second.completion),
         "turn": match.turn,
         "tstamp": max(_seconds(first), _seconds(second)),
     }
@@ -74,49 +69,12 @@ def arena_record(
         "games": [
             None if result is None else {
                 "score": label(result.completion, patterns),
-                "judgment": {"answer": result.completion},
+                "judgment": {"answer": valid_text(result.completion)},
                 "prompt": [{"role": role, "content": content} for role, content in game.messages],
             }
             for game, result in zip(match.games, results, strict=True)
         ],
     }  # fmt: skip
-
-
-def write_judgments(path: Path, records: Iterable[Record], replaced: Callable[[Record], bool]) -> tuple[int, int]:
-    """Write judgments; lines of an earlier file stay where ``replaced`` says no.
-
-    Returns:
-        how many were written, how many earlier ones were kept.
-
-    Raises:
-        UserError: the file cannot be written, or the earlier one not read.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    earlier = [record for _, record in read_json_lines(str(path))] if path.is_file() else []
-    kept = [record for record in earlier if not replaced(record)]
-    count = 0
-    with lines_output(str(path)) as stream:
-        for record in kept:
-            stream.write(json_line(record))
-        for count, record in enumerate(records, start=1):  # noqa: B007 (the count is the result)
-            stream.write(json_line(record))
-    return count, len(kept)
-
-
-def read_judgments(path: Path, fields: Sequence[str]) -> list[Record]:
-    """The judgments of a file.
-
-    Raises:
-        UserError: no such file, or a line lacks one of ``fields``.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; `nid judge` without --scores-only writes it")
-    records = []
-    for number, record in read_json_lines(str(path)):
-        if missing := [name for name in fields if name not in record]:
-            raise UserError(f"{path}, line {number}: no judgment of this kind: lacks {', '.join(missing)}")
-        records.append(record)
-    return records
 
 
 def _seconds(result: Result) -> float:

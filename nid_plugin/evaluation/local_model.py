@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nid_plugin.causal_lm.source import (
     ADAPTER_CONFIG_FILE,
     fingerprint,
-    load_tokenizer,
     load_weights,
     local_folder,
     positions,
@@ -21,16 +20,11 @@ from nid_plugin.causal_lm.source import (
 )
 from nid_plugin.completion.results import Result
 from nid_plugin.completion.settings import Request, RequestSettings
-from nid_plugin.evaluation.conversations import joined
 from nid_plugin.evaluation.formats import CHAT, Precision
+from nid_plugin.evaluation.local_prompts import LocalPrompts, tokenizer_of
 from nid_plugin.evaluation.sampling import RowSampling, seed_of
 from plugin_common.errors import UserError
 from plugin_common.hf_folder import first_line, quiet_transformers
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from nid_plugin.formatting import Formatter
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -43,7 +37,7 @@ class LocalOptions:
 
     Attributes:
         model: its folder, or a name on the model hub.
-        adapter: peft's folder of an adapter; None for none.
+        adapter: peft's folder of an adapter; None for none. Its tokenizer and chat template, where it has them, hold.
         precision: of the weights; None is bf16 on a GPU and fp32 elsewhere.
         device: ``cuda``, ``cpu``, …; None takes a GPU where there is one.
         batch_size: questions at once.
@@ -84,12 +78,21 @@ class LocalModel:
         import torch
 
         self.options, self._max_tokens, self._sampling, self._system = options, max_tokens, sampling, system
-        self.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = usable_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision: Precision = options.precision or ("bf16" if self.device.startswith("cuda") else "fp32")
         self.folder = local_folder(options.model)
         self.config = read_config(self.folder)
-        self.tokenizer = load_tokenizer(self.folder)
-        self._formatter = _formatter(options, self.tokenizer)
+        if options.adapter is not None:
+            check_adapter(options.adapter)
+        self.tokenizer = tokenizer_of(self.folder, options.adapter)
+        self._prompts = LocalPrompts(
+            self.tokenizer,
+            f"--model {options.model}",
+            self.folder,
+            pair_format=options.pair_format,
+            template=options.template,
+            system=system,
+        )
         self._room = positions(self.config) - max_tokens
         if self._room < 2:
             most = positions(self.config)
@@ -107,6 +110,7 @@ class LocalModel:
             "pair_format": self.options.pair_format,
             "template": None if self.options.template is None else _sha256(Path(self.options.template)),
             "adapter": None if adapter is None else adapter_fingerprint(Path(adapter)),
+            "prompts": self._prompts.fingerprint,
         }
         return RequestSettings(
             model=f"folder {fingerprint(self.folder)}",
@@ -122,31 +126,14 @@ class LocalModel:
 
     def prompt_ids(self, request: Request) -> list[int]:
         """The tokens that ask for an answer; a prompt that is too long loses its beginning, which is logged."""
-        ids = self._whole_prompt(request)
-        if len(ids) <= self._room:
-            return ids
-        head = 0 if self._formatter is None else min(self._formatter.head_of(ids), self._room - 1)
-        log.warning(
-            "a prompt of %d tokens is too long for the model's %d and --max-tokens %d: %d tokens of its beginning are "
-            "left out (it ends in %r)",
-            len(ids), positions(self.config), self._max_tokens, len(ids) - self._room, request.text[-40:],
-        )  # fmt: skip
-        return ids[:head] + ids[len(ids) - self._room + head :]
-
-    def _whole_prompt(self, request: Request) -> list[int]:
-        if self.options.pair_format != CHAT and self._formatter is not None:
-            return list(self._formatter.prompt_ids([joined(request.messages)])[0])
-        if self._formatter is not None and self._system is None and len(request.messages) == 1:
-            return list(self._formatter.prompt_ids([request.text])[0])  # as in training
-        system = [] if self._system is None else [("system", self._system)]
-        messages = [{"role": role, "content": text} for role, text in (*system, *request.messages)]
-        try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # templates refuse roles that they do not know, in their own ways
-            raise UserError(
-                f"--model {self.options.model}: its chat template does not take this conversation ({first_line(error)})"
-            ) from error
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = self._prompts.ids(request)
+        if len(ids) > self._room:
+            log.warning(
+                "a prompt of %d tokens is too long for the model's %d and --max-tokens %d: %d tokens of its beginning "
+                "are left out (it ends in %r)",
+                len(ids), positions(self.config), self._max_tokens, len(ids) - self._room, request.text[-40:],
+            )  # fmt: skip
+        return self._prompts.shortened(ids, self._room)
 
     def answers(self, requests: Sequence[Request]) -> Iterator[list[Result]]:
         """Answer requests, batch by batch, the longest prompts first (too little memory shows at once)."""
@@ -159,7 +146,7 @@ class LocalModel:
         import torch
 
         model, begun = self._loaded(), monotonic()
-        inputs, mask = _left_padded(prompts, self._ends()[0], self.device)
+        inputs, mask = _left_padded(prompts, self._prompts.end_ids[0], self.device)
         stop = self._sampling.get("stop")
         words = {"stop_strings": stop, "tokenizer": self.tokenizer} if stop else {}
         processors = [self._row_sampling(requests)]
@@ -183,9 +170,9 @@ class LocalModel:
         return RowSampling(temperatures, seeds, self._sampling.get("top_p", 1.0))
 
     def _result(self, request: Request, prompt: list[int], generated: list[int], seconds: float) -> Result:
-        ends = set(self._ends())
+        ends = set(self._prompts.end_ids)
         length = next((place for place, token in enumerate(generated) if token in ends), len(generated))
-        whole = self._text(generated[:length])
+        whole = self._prompts.text(generated[:length])
         text = _before(whole, self._sampling.get("stop") or ())
         stopped = length < len(generated) or len(generated) < self._max_tokens or text != whole
         text = text.strip()  # as FastChat does
@@ -201,16 +188,6 @@ class LocalModel:
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _text(self, ids: list[int]) -> str:
-        if self._formatter is not None:
-            return str(self._formatter.completion_text(ids))
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-    def _ends(self) -> list[int]:
-        """Tokens that end an answer: the format's, the tokenizer's, and those that the generation settings name."""
-        trained = [] if self._formatter is None else self._formatter.end_ids[-1:]
-        return list(dict.fromkeys([*trained, self.tokenizer.eos_token_id, *_generation_ends(self.folder)]))
-
     def _loaded(self) -> Any:
         if self._model is None:
             import torch
@@ -224,11 +201,26 @@ class LocalModel:
             model.generation_config = GenerationConfig(
                 do_sample=False,
                 max_new_tokens=self._max_tokens,
-                eos_token_id=self._ends(),
-                pad_token_id=self._ends()[0],
+                eos_token_id=self._prompts.end_ids,
+                pad_token_id=self._prompts.end_ids[0],
             )
             self._model = model.to(self.device).eval()
         return self._model
+
+
+def usable_device(name: str) -> str:
+    """The device's name.
+
+    Raises:
+        UserError: torch knows no such device, or it cannot be used here.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise UserError(f"--device {name}: cannot be used here ({first_line(error)}); give cuda, cpu, …") from error
+    return name
 
 
 def with_adapter(model: Any, adapter: str) -> Any:
@@ -278,34 +270,6 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _formatter(options: LocalOptions, tokenizer: "PreTrainedTokenizerBase") -> "Formatter | None":
-    """What makes prompts as training does; None for a chat template that is good for conversations alone."""
-    from nid_plugin.formatting import Formatter, PairFormat
-
-    if options.pair_format == CHAT and not tokenizer.chat_template:
-        raise UserError(
-            f"--model {options.model}: its tokenizer has no chat template; give --pair-format plain for a model that "
-            "was trained on plain text"
-        )
-    try:
-        return Formatter(
-            tokenizer, PairFormat.from_options(options.pair_format, options.template, "space"), options.model
-        )
-    except UserError as error:
-        if options.pair_format != CHAT:
-            raise
-        log.warning("conversations are written by the chat template alone (%s)", first_line(error))
-        return None
-
-
-def _generation_ends(folder: Path) -> list[int]:
-    try:
-        named = json.loads((folder / "generation_config.json").read_text(encoding="utf-8")).get("eos_token_id")
-    except (OSError, ValueError, AttributeError):
-        return []
-    return [named] if isinstance(named, int) else list(named or [])
 
 
 def _left_padded(prompts: list[list[int]], pad: int, device: str) -> tuple[Any, Any]:

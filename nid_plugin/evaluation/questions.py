@@ -77,6 +77,11 @@ def read_questions(path: str, bench: Bench) -> list[Question]:
     met: dict[QuestionId, int] = {}
     for number, record in read_json_lines(path):
         where = f"{path}, line {number}"
+        if bench == ARENA_HARD and _is_of_old_arena(record):
+            raise UserError(
+                f"{where}: a question in arena-hard-auto's older layout (question_id, turns of objects); its present "
+                "data have uid and prompt, for 0.1 too: fetch data/arena-hard-v0.1/question.jsonl anew"
+            )
         if other := _other_bench(record, bench):
             raise UserError(f"{where}: a question of {other}; give --bench {other}, or {_WHERE[bench]}")
         faults = list(_faults(record, bench))
@@ -99,6 +104,11 @@ def _other_bench(record: dict[str, Any], bench: Bench) -> Bench | None:
     other: Bench = ARENA_HARD if bench == MT_BENCH else MT_BENCH
     own = _ID[bench] in record or _TEXT[bench] in record
     return other if not own and _ID[other] in record and _TEXT[other] in record else None
+
+
+def _is_of_old_arena(record: dict[str, Any]) -> bool:
+    turns = record.get("turns")
+    return "uid" not in record and isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict)
 
 
 def _faults(record: dict[str, Any], bench: Bench) -> Iterator[str]:

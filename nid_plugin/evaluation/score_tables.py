@@ -24,6 +24,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 
 def _notes(report: Mapping[str, Any]) -> Iterator[str]:
     yield "n: what was read; unparsed: judgments without a verdict that can be read; missing: not judged."
+    if report.get("left_out"):
+        yield f"Judgments left out: {', '.join(f'{count:,} {why}' for why, count in report['left_out'].items())}."
     if report.get("style_control"):
         where = "at equal style" if report["style_control"] == "equal" else "at the mean difference in style"
         yield f"Style is controlled: scores {where}; length and Markdown counted in {plain(report['style_tokens'])}."

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nid_plugin.cli import main
 from nid_plugin.evaluation.questions import TEMPERATURES, WITH_REFERENCE
-from tests.toy_teacher import Asked, Reply, answer
+from tests.toy_teacher import Asked, Reply, ToyTeacher, answer
 
 MT_FIRST = 81
+JUDGE = "the-judge"
 LABEL_PATTERNS = [r"\[\[([AB<>=]+)\]\]", r"\[([AB<>=]+)\]"]
 
 
@@ -22,7 +24,7 @@ def write_lines(path: Path, records: Iterable[Any]) -> Path:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON Lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 
 def mt_questions(path: Path, *, references: bool = True) -> Path:
@@ -173,3 +175,37 @@ def judge_by_length(asked: Asked) -> Reply:
     strong = abs(a - b) > 1
     label = "A=B" if a == b else ("A>>B" if strong else "A>B") if a > b else ("B>>A" if strong else "B>A")
     return answer(f"My final verdict is: [[{label}]]")
+
+
+class Bench:
+    """A folder with questions, answers and prompts of a benchmark."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.out = folder / "judgments"
+        self.answers = folder / "answers"
+
+    def command(self, *words: str, teacher: ToyTeacher | None = None) -> int:
+        """Run ``nid judge``."""
+        given = ["judge", "--bench", self.name, "--questions", str(self.folder / "question.jsonl")]
+        given += ["--answers", str(self.answers), "--judge-model", JUDGE, "--out", str(self.out), "--bootstrap", "50"]
+        if "--scores-only" not in words:
+            given += ["--judge-prompts", *self.prompts, "--price", "1", "2"]
+            given += ["--base-url", teacher.base_url if teacher else "http://127.0.0.1:9/v1"]
+        return main([*given, *words])
+
+    @property
+    def prompts(self) -> list[str]:
+        """The files for ``--judge-prompts``."""
+        if self.name == "mt-bench":
+            return [str(self.folder / "judge_prompts.jsonl")]
+        return [str(self.folder / "arena-hard-v2.0.yaml"), str(self.folder / "judge_utils.py")]
+
+    def keep_questions(self, number: int) -> None:
+        """Leave that many questions in the file."""
+        path = self.folder / "question.jsonl"
+        write_lines(path, read_lines(path)[:number])
+
+    def scores(self, kind: str) -> dict[str, Any]:
+        """The scores of the JSON file."""
+        return dict(json.loads((self.out / f"{JUDGE}_{kind}.scores.json").read_text(encoding="utf-8")))

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from nid_plugin.cli import main
+from nid_plugin.evaluation.answers import read_answers
 from tests.commands import ROOT
-from tests.nid_plugin.evaluation.bench_files import MT_FIRST, arena_questions, mt_questions, read_lines
+from tests.nid_plugin.evaluation.bench_files import MT_FIRST, arena_questions, mt_questions, read_lines, write_lines
 from tests.toy_causal_lm import make_causal_lm
 from tests.toy_teacher import Asked, Reply, answer, error, plain_answer, toy_teacher
 
@@ -138,6 +139,18 @@ def test_a_refused_question_is_told_and_the_rest_is_written(tmp_path: Path, caps
     assert [record["question_id"] for record in read_lines(out / "my-model.jsonl")] == list(range(81, 89))
 
 
+def test_an_answer_of_half_a_character_can_be_judged_all_the_same(tmp_path: Path, capsys: Capture) -> None:
+    questions, out = mt_questions(tmp_path / "q.jsonl"), tmp_path / "out"
+    write_lines(questions, [line for line in read_lines(questions) if line["category"] == "math"])
+    with toy_teacher(lambda asked: answer("so\ud83d" if "river (math)" in asked.text else "yes\u2028")) as teacher:
+        assert main(command("mt-bench", questions, out, "--model", "m", "--base-url", teacher.base_url)) == 0
+    assert "answers with half characters, replaced by U+FFFD: 1" in capsys.readouterr().err
+    found = read_answers(out, "my-model", "mt-bench")
+    assert found[84].turns == ("so\ufffd", "yes\u2028")
+    second = next(asked for asked in teacher.asked if asked.text == "And now of a town (math).")
+    assert second.body["messages"][1]["content"] == "so\ufffd"
+
+
 def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
     questions, out = mt_questions(tmp_path / "q.jsonl"), tmp_path / "out"
     words = command("mt-bench", questions, out, "--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--dry-run")
@@ -170,11 +183,12 @@ def test_from_a_folder(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "made with other settings" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    questions, out = arena_questions(tmp_path / "q.jsonl", 30), tmp_path / "out"
+    questions, out = arena_questions(tmp_path / "q.jsonl", 20), tmp_path / "out"
 
     def slow(asked: Asked) -> Reply:
-        time.sleep(0.1)
+        time.sleep(0.08)
         return talk(asked)
 
     with toy_teacher(slow) as teacher:
@@ -194,14 +208,14 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         kept = {json.loads(line)["completion"] for line in results.read_bytes().splitlines()}
-        assert 4 <= len(kept) < 30
+        assert 4 <= len(kept) < 20
         assert main(words) == 0
     times = teacher.times()
-    assert len(times) == 30
+    assert len(times) == 20
     assert all(
-        times[f"Tell of river number {n}."] == 1 for n in range(30) if f"heard 1: Tell of river number {n}." in kept
+        times[f"Tell of river number {n}."] == 1 for n in range(20) if f"heard 1: Tell of river number {n}." in kept
     )
-    assert [record["uid"] for record in read_lines(out / "my-model.jsonl")] == [f"uid-{n}" for n in range(30)]
+    assert [record["uid"] for record in read_lines(out / "my-model.jsonl")] == [f"uid-{n}" for n in range(20)]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +229,11 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         (["--batch-size", "0", "--top-p", "2"], ["--batch-size 0: at least 1", "--top-p 2.0: above 0"]),
         (["--model-id", "a/b"], ["--model-id 'a/b': must be usable as the name of a file"]),
         (["--api", "completions"], ["--api completions needs --base-url"]),
+        (["--stop", "x", "--stop", ""], ["--stop '': every answer would end before it begins"]),
+        (
+            ["--teacher-seed", "0", "--max-cost", "0"],
+            ["--teacher-seed needs --base-url", "--max-cost needs --base-url"],
+        ),
     ],
 )
 def test_bad_options(words: list[str], messages: list[str], tmp_path: Path, capsys: Capture) -> None:

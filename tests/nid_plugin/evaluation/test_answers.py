@@ -12,6 +12,7 @@ from nid_plugin.evaluation.answers import (
     missing_answers,
     models_in,
     read_answers,
+    valid_text,
     write_answers,
 )
 from nid_plugin.evaluation.questions import Bench, Question
@@ -92,3 +93,8 @@ def test_the_file_appears_whole(tmp_path: Path) -> None:
     assert [record["question_id"] for record in read_lines(tmp_path / "m.jsonl")] == [0, 1, 2]
     with pytest.raises(UserError, match="cannot be written"):
         write_answers(tmp_path / "none" / "m.jsonl", [])
+
+
+def test_half_characters_are_replaced() -> None:
+    assert valid_text("a\ud800b\udc00") == "a\ufffdb\ufffd"
+    assert valid_text("日本 🙂\r\n") == "日本 🙂\r\n"

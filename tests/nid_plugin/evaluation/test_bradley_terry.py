@@ -116,3 +116,12 @@ def test_scaling() -> None:
     np.testing.assert_allclose(centred[:, 0], [-1, 1, 1])
     np.testing.assert_array_equal(centred[:, 1], 0)  # what never varies says nothing
     np.testing.assert_allclose(scaled(differences, weight, centred=False)[:, 0], [1, 3, 3])
+
+
+def test_rounds_without_a_game_of_a_model_do_not_count_for_it() -> None:
+    # Model 1 wins its only question; in a third of the rounds it is not drawn, and the ridge alone would say a half
+    question, model = np.array([0, 1, 2, 1]), np.array([0, 0, 0, 1])
+    points, style = np.array([1.0, 0.0, 1.0, 1.0]), np.array([[0.5], [-0.5], [0.1], [0.2]])
+    found = win_rates(Battles(question, model, points, np.ones(4), style), 3, rounds=60, seed=1)
+    assert found.low[1] > 0.9 and found.high[1] <= 1
+    assert np.isnan(found.rate[2]) and np.isnan(found.low[2])  # no game at all

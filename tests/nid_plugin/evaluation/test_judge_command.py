@@ -1,83 +1,11 @@
 """``nid judge`` with a judge on loopback: what is asked, what is written, what is scored."""
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from nid_plugin.cli import main
-from tests.nid_plugin.evaluation.bench_files import (
-    MT_FIRST,
-    arena_answer,
-    arena_config,
-    arena_questions,
-    arena_settings,
-    judge_by_length,
-    mt_answer,
-    mt_prompts,
-    mt_questions,
-    read_lines,
-    shown,
-    write_lines,
-)
-from tests.toy_teacher import Asked, Reply, ToyTeacher, answer, error, toy_teacher
+from tests.nid_plugin.evaluation.bench_files import JUDGE, Bench, judge_by_length, read_lines, shown, write_lines
+from tests.toy_teacher import Asked, Reply, answer, error, toy_teacher
 
 Capture = pytest.CaptureFixture[str]
-JUDGE = "the-judge"
-
-
-class Bench:
-    """A folder with questions, answers and prompts of a benchmark."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
-        self.out = folder / "judgments"
-        self.answers = folder / "answers"
-
-    def command(self, *words: str, teacher: ToyTeacher | None = None) -> int:
-        """Run ``nid judge``."""
-        given = ["judge", "--bench", self.name, "--questions", str(self.folder / "question.jsonl")]
-        given += ["--answers", str(self.answers), "--judge-model", JUDGE, "--out", str(self.out), "--bootstrap", "50"]
-        if "--scores-only" not in words:
-            given += ["--judge-prompts", *self.prompts, "--price", "1", "2"]
-            given += ["--base-url", teacher.base_url if teacher else "http://127.0.0.1:9/v1"]
-        return main([*given, *words])
-
-    @property
-    def prompts(self) -> list[str]:
-        """The files for ``--judge-prompts``."""
-        if self.name == "mt-bench":
-            return [str(self.folder / "judge_prompts.jsonl")]
-        return [str(self.folder / "arena-hard-v2.0.yaml"), str(self.folder / "judge_utils.py")]
-
-    def scores(self, kind: str) -> dict[str, Any]:
-        """The scores of the JSON file."""
-        return dict(json.loads((self.out / f"{JUDGE}_{kind}.scores.json").read_text(encoding="utf-8")))
-
-
-@pytest.fixture
-def mt(tmp_path: Path) -> Bench:
-    """Model ``loud`` answers with 4 and 5 exclamation marks, ``base`` with 3 and 3."""
-    bench = Bench(tmp_path, "mt-bench")
-    mt_questions(tmp_path / "question.jsonl")
-    mt_prompts(tmp_path / "judge_prompts.jsonl")
-    for model, turns in (("loud", ("Ha!!!!", "Ho!!!!!")), ("base", ("Ha!!!", "Ho!!!"))):
-        write_lines(bench.answers / f"{model}.jsonl", (mt_answer(MT_FIRST + n, model, turns) for n in range(8)))
-    return bench
-
-
-@pytest.fixture
-def arena(tmp_path: Path) -> Bench:
-    """Model ``loud`` answers with 1 exclamation mark more than the category's baseline, ``mute`` with none."""
-    bench = Bench(tmp_path, "arena-hard")
-    arena_questions(tmp_path / "question.jsonl", 6, ("hard_prompt", "creative_writing"))
-    arena_config(tmp_path / "arena-hard-v2.0.yaml")
-    arena_settings(tmp_path / "judge_utils.py")
-    for model, text in (("base", "Ha!!"), ("poet", "Ho!!"), ("loud", "Hi!!!"), ("mute", "No")):
-        write_lines(bench.answers / f"{model}.jsonl", (arena_answer(f"uid-{n}", model, text) for n in range(6)))
-    return bench
 
 
 def test_single_answers_are_rated_by_turn_with_references(mt: Bench, capsys: Capture) -> None:
@@ -181,7 +109,7 @@ def test_style_control_reads_the_answers_anew(arena: Bench) -> None:
     assert 50 < table["models"]["loud"]["score"] < 100
 
 
-def test_what_cannot_be_read_is_counted(mt: Bench) -> None:
+def test_what_cannot_be_read_is_counted(mt: Bench, capsys: Capture) -> None:
     def reply(asked: Asked) -> Reply:
         if "writing" in asked.text:
             return answer("I would rather not.")
@@ -190,7 +118,12 @@ def test_what_cannot_be_read_is_counted(mt: Bench) -> None:
         return answer("[[5]]")
 
     with toy_teacher(reply) as teacher:
-        assert mt.command("--models", "loud", teacher=teacher) == 0
+        for _ in range(2):  # the second time nothing is asked, and it still is not all judged
+            assert mt.command("--models", "loud", teacher=teacher) == 1
+            said = capsys.readouterr().err
+            assert "1 judgments are missing, for the endpoint refused them for good (1 http 400;" in said
+            assert "--retry-failed asks again" in said and "the scores are of what is judged so far" in said
+        assert len(teacher.asked) == 16
     scores = mt.scores("single")["scores"]["loud"]
     assert [scores[name] for name in ("average", "n", "unparsed", "missing")] == [5, 13, 2, 1]
     assert [r["score"] for r in read_lines(mt.out / f"{JUDGE}_single.jsonl") if r["question_id"] == 81] == [-1, -1]
@@ -219,6 +152,62 @@ def test_scores_alone_ask_nobody_and_are_the_same(name: str, request: pytest.Fix
     assert bench.scores(kind) == before
 
 
+def test_a_judge_without_a_system_role(mt: Bench) -> None:
+    mt.keep_questions(1)
+    with toy_teacher(lambda asked: answer("[[7]]")) as teacher:
+        assert mt.command("--models", "loud", "--no-system-role", teacher=teacher) == 0
+    assert all([message["role"] for message in asked.body["messages"]] == ["user"] for asked in teacher.asked)
+    assert all(asked.text.startswith("You judge (single).\n\nQ Tell of a river") for asked in teacher.asked)
+    record = read_lines(mt.out / f"{JUDGE}_single.jsonl")[0]
+    assert record["user_prompt"].startswith("You judge (single).\n\nQ ")
+
+
+def test_judgments_of_other_judges_and_questions_stay_and_do_not_count(mt: Bench, capsys: Capture) -> None:
+    mt.keep_questions(2)
+    path = mt.out / f"{JUDGE}_single.jsonl"
+    own = {"question_id": 81, "model": "loud", "judge": [JUDGE, "single-v1"], "user_prompt": "?", "judgment": "",
+           "score": 1, "turn": 1, "tstamp": 1.0}  # fmt: skip
+    kept = [own | {"judge": ["another", "single-v1"]}, own | {"question_id": 999}]
+    write_lines(path, [*kept, own])  # of an answer that is no more
+    with toy_teacher(judge_by_length) as teacher:
+        assert mt.command("--models", "loud", teacher=teacher) == 0
+    assert f"{path}: 4 judgments, and 2 earlier ones kept" in capsys.readouterr().err
+    assert read_lines(path)[:2] == kept and len(read_lines(path)) == 6
+    assert mt.command("--scores-only") == 0
+    assert "Judgments left out: 1 of other judges, 1 of other questions." in capsys.readouterr().out
+    scores = mt.scores("single")
+    assert scores["scores"]["loud"]["average"] == 9
+    assert scores["left_out"] == {"of other judges": 1, "of other questions": 1}
+
+
+def test_an_unreadable_judgment_file_is_told_before_anything_is_asked(mt: Bench, capsys: Capture) -> None:
+    path = write_lines(mt.out / f"{JUDGE}_single.jsonl", [])
+    path.write_text('{"question_id": 81, "mod', encoding="utf-8")  # its writer was killed
+    with toy_teacher(judge_by_length) as teacher:
+        assert mt.command(teacher=teacher) == 1
+    assert not teacher.asked and "line 1: not valid JSON" in capsys.readouterr().err
+
+
+def test_a_judgment_of_half_a_character_is_mended(mt: Bench, capsys: Capture) -> None:
+    mt.keep_questions(2)
+    with toy_teacher(lambda asked: answer("\ud83d [[7]]")) as teacher:
+        for _ in range(2):
+            assert mt.command("--models", "loud", teacher=teacher) == 0
+            assert "judgments with half characters, replaced by U+FFFD: 4" in capsys.readouterr().err
+    assert mt.command("--scores-only") == 0
+    assert read_lines(mt.out / f"{JUDGE}_single.jsonl")[0]["judgment"] == "\ufffd [[7]]"
+
+
+def test_scores_alone_of_one_baseline(arena: Bench) -> None:
+    with toy_teacher(judge_by_length) as teacher:
+        assert arena.command("--models", "loud", teacher=teacher) == 0
+    assert arena.command("--scores-only", "--baseline", "base") == 0
+    report = arena.scores("pair")
+    assert report["left_out"] == {"against other baselines": 3}
+    assert report["scores"]["hard_prompt"]["models"]["loud"]["n"] == 3
+    assert report["scores"]["creative_writing"]["models"]["loud"]["missing"] == 3
+
+
 def test_a_dry_run_asks_and_writes_nothing(arena: Bench, capsys: Capture) -> None:
     assert arena.command("--dry-run") == 0
     shown_lines = capsys.readouterr().out
@@ -240,76 +229,9 @@ def test_a_spending_limit_stops_and_the_scores_of_the_rest_are_written(mt: Bench
         assert len(teacher.asked) == 32
 
 
-PROBLEMS: list[tuple[str, Callable[[Bench], object], list[str], list[str]]] = [
-    (
-        "mt", lambda b: (b.answers / "base.jsonl").unlink(), ["--mode", "pairwise", "--baseline", "base"],
-        ["base.jsonl: no such file"],
-    ),
-    ("mt", lambda b: None, ["--mode", "pairwise"], ["--mode pairwise needs --baseline"]),
-    ("mt", lambda b: None, ["--style-control", "equal"], ["--style-control is for Arena-Hard"]),
-    ("mt", lambda b: None, ["--references", "none.jsonl"], ["--references none.jsonl: no such .jsonl file"]),
-    (
-        "mt", lambda b: mt_questions(b.folder / "question.jsonl", references=False), [],
-        ["3 questions on coding, math, reasoning have no reference answers", "reference_answer/gpt-4.jsonl"],
-    ),
-    (
-        "mt", lambda b: write_lines(b.answers / "loud.jsonl", [mt_answer(81, "loud", ("a", "b"))]), [],
-        ["loud has no answer to 7 of 8 questions (82, 83, 84, 85, 86 …)"],
-    ),
-    (
-        "mt", lambda b: write_lines(b.answers / "loud.jsonl", [arena_answer("u", "loud", "a")]), [],
-        ["line 1: no answer of mt-bench; expected question_id"],
-    ),
-    (
-        "mt", lambda b: mt_prompts(b.folder / "judge_prompts.jsonl", **{"single-v1": {"output_format": "[[A]]"}}), [],
-        ['prompt "single-v1": its output_format is \'[[A]]\', not "[[rating]]"'],
-    ),
-    ("mt", lambda b: None, ["--api", "completions"], ["a judge is asked by chat"]),
-    ("arena", lambda b: None, ["--mode", "single"], ["Arena-Hard compares with a baseline"]),
-    ("arena", lambda b: None, ["--baseline", "nobody"], ["nobody.jsonl: no such file"]),
-    ("arena", lambda b: None, ["--models", "loud", "base"], ["--models base: is the baseline"]),
-    (
-        "arena", lambda b: arena_questions(b.folder / "question.jsonl", 2, ("new_kind",)), [],
-        ["no system prompt for the category new_kind", "files name none for the category new_kind"],
-    ),
-    (
-        "arena", lambda b: arena_config(b.folder / "arena-hard-v2.0.yaml", prompt_template="{ANSWER_A}"), [],
-        ["its template lacks {ANSWER_B}, {QUESTION}"],
-    ),
-    ("arena", lambda b: mt_questions(b.folder / "question.jsonl"), [], ["a question of mt-bench; give --bench mt"]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "spoil", "words", "messages"), PROBLEMS, ids=[m[0][:40] for *_, m in PROBLEMS])
-def test_bad_input(
-    name: str,
-    spoil: Callable[[Bench], object],
-    words: list[str],
-    messages: list[str],
-    request: pytest.FixtureRequest,
-    capsys: Capture,
-) -> None:
-    bench: Bench = request.getfixturevalue(name)
-    spoil(bench)
-    assert bench.command(*words) == 1
-    said = capsys.readouterr().err
-    assert all(message in said for message in messages), said
-    assert not bench.out.exists()
-
-
-def test_all_problems_at_once(arena: Bench, capsys: Capture) -> None:
-    (arena.answers / "poet.jsonl").unlink()
-    write_lines(arena.answers / "loud.jsonl", [arena_answer("uid-1", "loud", "a"), arena_answer("uid-1", "loud", "b")])
-    arena_config(arena.folder / "arena-hard-v2.0.yaml", regex_patterns="left out")
-    assert arena.command("--max-tokens", "0") == 1
-    said = capsys.readouterr().err
-    for part in ("a second answer to question uid-1", "no regex_patterns", "--max-tokens 0: at least 1"):
-        assert part in said
-
-
 def test_a_judgment_file_of_another_mode_is_refused(mt: Bench, capsys: Capture) -> None:
     write_lines(mt.out / f"{JUDGE}_single.jsonl", [{"question_id": 81, "model": "loud"}])
     assert mt.command("--scores-only") == 1
-    assert "line 1: no judgment of this kind: lacks score, turn" in capsys.readouterr().err
+    assert "line 1: no judgment of this kind: lacks turn, score" in capsys.readouterr().err
     assert mt.command("--scores-only", "--mode", "pairwise", "--baseline", "base") == 1
     assert f"{JUDGE}_pair.jsonl: no such file" in capsys.readouterr().err

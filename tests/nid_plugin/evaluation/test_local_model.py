@@ -169,6 +169,12 @@ def test_precision_and_adapter_are_part_of_the_settings(folder: Path, tmp_path: 
         json.dumps(config | {"base_model_name_or_path": "elsewhere"}), encoding="utf-8"
     )
     assert adapter_fingerprint(tmp_path / "adapter") == before  # where the base lay says nothing
+    tokenizer = plain.tokenizer
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>", "")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    own = local(folder, adapter=str(tmp_path / "adapter"))
+    assert own.tokenizer.decode(own.prompt_ids(request("why?"))) == "<s>user\nwhy?<|im_end|>\nassistant\n"
+    assert own.request_settings() != adapted.request_settings()
 
 
 def test_what_cannot_be_used(folder: Path, tmp_path: Path) -> None:
@@ -177,7 +183,10 @@ def test_what_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         local(tmp_path / "none")
     with pytest.raises(UserError, match=r"--adapter .*adapter_config.json and adapter_model.safetensors missing"):
-        local(folder, adapter=str(tmp_path)).request_settings()
+        local(folder, adapter=str(tmp_path))
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(UserError, match=rf"--device {device}: cannot be used here"):
+            local(folder, device=device)
     silent = make_causal_lm(tmp_path / "silent", chat_template=False)
     with pytest.raises(UserError, match=r"has no chat template; give --pair-format plain"):
         local(silent)

@@ -68,3 +68,9 @@ def test_no_file_and_no_question(tmp_path: Path) -> None:
         read_questions(str(tmp_path / "none"), "mt-bench")
     with pytest.raises(UserError, match="holds no question"):
         read_questions(str(write_lines(tmp_path / "q.jsonl", [])), "arena-hard")
+
+
+def test_the_older_layout_of_arena_hard_is_told(tmp_path: Path) -> None:
+    old = {"question_id": "1f", "category": "arena-hard-v0.1", "cluster": "rivers", "turns": [{"content": "Why?"}]}
+    with pytest.raises(UserError, match=r"line 1: a question in arena-hard-auto's older layout .*have uid and prompt"):
+        read_questions(str(write_lines(tmp_path / "q.jsonl", [old])), "arena-hard")
