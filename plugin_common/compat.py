@@ -17,9 +17,11 @@ from typing import Any
 
 from plugin_common.compat_interactive import read_interactive_lines_exactly
 from plugin_common.compat_precision import save_master_weights
+from plugin_common.compat_sharding import train_sharded_models
 from plugin_common.compat_trainer import (
     explain_foreign_checkpoints,
     explain_fp16_overflow_on_cpu,
+    leave_absent_parameters_alone,
     put_empty_batches_first,
     train_as_one_under_torchrun,
     wrap_cpu_models_in_ddp,
@@ -36,6 +38,7 @@ def apply() -> None:
     from plugin_common.checkpoint_files import allow_scalar_globals
 
     allow_scalar_globals()
+    train_sharded_models()  # the check below reads the file first
     check_checkpoints_before_loading()
     copy_checkpoints_atomically()
     refuse_missing_restore_file()
@@ -43,6 +46,7 @@ def apply() -> None:
     mend_the_argument_parser()
     explain_fp16_overflow_on_cpu()
     put_empty_batches_first()
+    leave_absent_parameters_alone()
     save_master_weights()
     explain_foreign_checkpoints()
     train_as_one_under_torchrun()
@@ -86,9 +90,14 @@ def silence_hydra_notices() -> None:
 
 
 def silence_torch_notices() -> None:
-    """fairseq asks torch for pinned memory on every device and for autocast by its old name."""
+    """fairseq asks torch for pinned memory on every device, and for some things by their old names.
+
+    FSDP2 warns of models that return a view, which none here changes in place.
+    """
     warnings.filterwarnings("ignore", message=r"'pin_memory' argument is set as true but no", category=UserWarning)
     warnings.filterwarnings("ignore", message=r"`torch.cuda.amp.autocast", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"`broadcast_buffers` is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module .* returned a view", category=UserWarning)
 
 
 def check_checkpoints_before_loading() -> None:

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,12 @@ def explain_foreign_checkpoints() -> None:
                         "or take its parameters alone with --reset-optimizer --reset-lr-scheduler (embedding "
                         "distillation begins late within one training by --distill-start-update)"
                     ) from error
+                if _is_of_the_lr_scheduler(error):
+                    raise UserError(
+                        f"{filename}: the state of its learning-rate schedule does not fit --lr-scheduler "
+                        f"{self.cfg.lr_scheduler._name}; continue with that of its training, or begin this one with "
+                        "--reset-lr-scheduler"
+                    ) from error
                 if "Cannot load model parameters" not in str(error):
                     raise
                 cause = str(error.__context__).strip().splitlines() or [str(error)]
@@ -105,6 +112,29 @@ def explain_foreign_checkpoints() -> None:
         return explained
 
     replace_once(Trainer, "load_checkpoint", make)
+
+
+def _is_of_the_lr_scheduler(error: Exception) -> bool:
+    """Whether a schedule did not find what it looks for in its state."""
+    return isinstance(error, KeyError) and "lr_scheduler" in traceback.extract_tb(error.__traceback__)[-1].filename
+
+
+def leave_absent_parameters_alone() -> None:
+    """fairseq takes all layers without a bias for ones that share theirs, and logs a line for each: hundreds."""
+    from fairseq import trainer
+
+    def make(catalog: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(catalog)
+        def of_real_ones(module: Any, memo: dict[Any, list[str]] | None = None, prefix: str = "") -> Any:
+            if memo is not None:
+                return catalog(module, memo, prefix)
+            found: dict[Any, list[str]] = {}
+            catalog(module, found, prefix)
+            return [names for parameter, names in found.items() if parameter is not None and len(names) > 1]
+
+        return of_real_ones
+
+    replace_once(trainer, "_catalog_shared_params", make)
 
 
 def train_as_one_under_torchrun() -> None:

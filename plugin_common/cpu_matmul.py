@@ -28,6 +28,13 @@ def linear_into(out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None
     return out
 
 
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``inputs [N, D] @ weight.T + bias``, for ``weight [V, D]`` and ``bias [V]`` or None; ``[N, V]`` of moderate size."""
+    if _prefers_onednn(inputs, weight):
+        return _onednn(inputs, weight, bias)
+    return torch.nn.functional.linear(inputs, weight, bias)
+
+
 def product(left: Tensor, right: Tensor) -> Tensor:
     """``left [n, m] @ right [m, k]``."""
     return _onednn(left, right.t(), None) if _prefers_onednn(left, right) else left @ right

@@ -78,12 +78,17 @@ def default_chunk_rows(labels: int, device: torch.device) -> int:
     return max(_FEWEST_CHUNK_ROWS, elements // max(1, labels))
 
 
-def automatic_chunk_rows(positions: int, weight: Tensor, dtype: torch.dtype) -> int | None:
+def automatic_chunk_rows(
+    positions: int, weight: Tensor, dtype: torch.dtype, *, trains_weight: bool = True
+) -> int | None:
     """``chunk_rows`` for the loss of ``positions`` states of ``dtype`` under the projection ``weight [V, D]``.
 
     Float32 takes less time and memory in blocks, unless the logits are few. Bfloat16 gains memory alone and float16
-    would compute the logits twice: both keep theirs until they are large (0.5 and 2 GiB).
+    would compute the logits twice: both keep theirs until they are large (0.5 and 2 GiB). Where the weight needs no
+    gradient (``trains_weight``), blocks take less time in bfloat16, too: the logits are gone through once, not twice.
     """
+    if not trains_weight and dtype != torch.float16:
+        return default_chunk_rows(weight.size(0), weight.device)
     kept = _KEPT_LOGITS.get(dtype, _KEPT_LOGITS[torch.float32])
     return None if positions * weight.size(0) <= kept else default_chunk_rows(weight.size(0), weight.device)
 

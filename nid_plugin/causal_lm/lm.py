@@ -1,7 +1,7 @@
 """A causal LM as a function from packed documents to what a loss over some of its positions needs. Knows no fairseq."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,6 +64,20 @@ class CausalLm(nn.Module):
         # among them for one used outside.
         bias = None if head.bias is None else head.bias.view_as(head.bias)
         return LmOutput(hidden, head.weight.view_as(head.weight), bias, None)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CausalLm":
+        """As ``nn.Module``'s (``.to()``, ``.bfloat16()``, …), but buffers keep their precision.
+
+        A 16-bit training converts all that a module has, the frequencies of the rotary positions too: rounded to
+        bfloat16 they turn position 1,000 by radians. transformers keeps them in float32 whatever the weights are.
+        """
+        exact = [(module, name, buffer) for module in self.lm.modules() for name, buffer in module._buffers.items()]
+        super()._apply(fn, recurse)
+        for module, name, buffer in exact:
+            now = module._buffers[name]
+            if buffer is not None and now is not None and now.dtype != buffer.dtype:
+                module._buffers[name] = buffer.to(now.device)
+        return self
 
 
 def has_plain_head(lm: Any) -> bool:

@@ -82,7 +82,7 @@ def add_adapters(model: "nn.Module", options: LoraOptions) -> None:
 
         config = options.peft_config()
         if options.targets == (ALL_LINEAR,):
-            config.target_modules = set(_linear_layers(model))
+            config.target_modules = _linear_layers(model)
         try:
             inject_adapter_in_model(config, model, adapter_name=_NAME)
         except ValueError as error:

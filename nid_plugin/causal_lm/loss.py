@@ -42,7 +42,7 @@ def completion_loss(
         sums in float32 (float64 for such inputs); 0 where K is 0.
     """
     if chunk_rows == -1:
-        chunk_rows = automatic_chunk_rows(len(labels), weight, hidden.dtype)
+        chunk_rows = automatic_chunk_rows(len(labels), weight, hidden.dtype, trains_weight=weight.requires_grad)
     log_probs = selected_log_probs(hidden, weight, bias, labels[:, None], chunk_rows=chunk_rows)
     nll = -log_probs.sum()
     if label_smoothing == 0.0:

@@ -48,7 +48,7 @@ def local_folder(model: str, *, option: str = "--model") -> Path:
         other = next((file.name for file in sorted(path.glob("*.bin"))), None)
         found = f"found {other}, which can hold code: save the model with safetensors" if other else "it is incomplete"
         raise UserError(f"{option} {model}: no {WEIGHTS_FILE} and no {INDEX_FILE}; {found}")
-    return path
+    return path.absolute()  # it is noted in checkpoints, which are read from other working folders
 
 
 def _what_to_do_with_file(path: Path) -> str:
@@ -175,6 +175,10 @@ def load_weights(
         raise UserError(
             f"{option} {folder}: its weights lack {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
         )
+    for module in model.modules() if four_bit else ():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # In evaluation bitsandbytes would arrange the weights anew, and from then on give them no gradient to pass.
+            module.support_avx512bf16_for_cpu = False
     return model.eval()
 
 

@@ -39,7 +39,8 @@ class CausalLmGenerator:
         ``positional_scores``.
 
         ``positional_scores`` are the model's natural-log probabilities (temperature and other limits of the choice do
-        not enter), ``score`` is their mean.
+        not enter), ``score`` is their mean. How long a completion may be depends on its own prompt alone, whatever
+        else is in the batch.
 
         Raises:
             UserError: several models, prefix tokens or constraints.
@@ -51,18 +52,25 @@ class CausalLmGenerator:
         model = models[0]
         model.eval()
         tokens, lengths = sample["net_input"]["src_tokens"], sample["net_input"]["src_lengths"]
+        longest = [self.options.longest(length, self.positions - length) for length in lengths.tolist()]
+        if max(longest) > self.positions - tokens.size(1) and len(longest) > 1:
+            # Beside the longest prompt there is no room for what the shorter ones may get.
+            return [found for row in range(len(longest)) for found in self.generate(models, _row(sample, row))]
+        return self._generate(model.causal_lm.lm, tokens, lengths, torch.tensor(longest, device=tokens.device))
+
+    def _generate(self, lm: Any, tokens: Tensor, lengths: Tensor, longest: Tensor) -> list[list[Hypothesis]]:
         width = tokens.size(1)
         real = torch.arange(width, device=tokens.device)[None, :] >= width - lengths[:, None]
         prompts = tokens.masked_fill(~real, self.end_ids[0])
-        config = self.options.config(
-            new_tokens=self.options.longest(width, self.positions - width), end_ids=self.end_ids, pad=self.end_ids[0]
+        # What the base's own generation settings say (a repetition penalty, say) would fill what is left open here.
+        lm.generation_config = self.options.config(
+            new_tokens=int(longest.max()), end_ids=self.end_ids, pad=self.end_ids[0]
         )
-        lm = model.causal_lm.lm
         with torch.autocast(tokens.device.type, enabled=False):
-            found = lm.generate(input_ids=prompts, attention_mask=real.long(), generation_config=config)
+            found = lm.generate(input_ids=prompts, attention_mask=real.long())
         new = found[:, width:]
-        kept = self._lengths(new)
         best = self.options.best
+        kept = torch.minimum(self._lengths(new), longest.repeat_interleave(best))
         scores = _log_probs(lm, found, real.repeat_interleave(best, dim=0), width, kept)
         hypotheses = [_hypothesis(new[row, :n], scores[row, :n]) for row, n in enumerate(kept.tolist())]
         return [hypotheses[start : start + best] for start in range(0, len(hypotheses), best)]
@@ -72,6 +80,13 @@ class CausalLmGenerator:
         ends = torch.isin(new, torch.tensor(self.end_ids, device=new.device))
         before = (ends.cumsum(dim=1) - ends.long()) == 0
         return before.sum(dim=1)
+
+
+def _row(sample: dict[str, Any], row: int) -> dict[str, Any]:
+    """One prompt of a batch by itself, without padding."""
+    length = int(sample["net_input"]["src_lengths"][row])
+    tokens = sample["net_input"]["src_tokens"][row : row + 1, -length:]
+    return {"net_input": {"src_tokens": tokens, "src_lengths": sample["net_input"]["src_lengths"][row : row + 1]}}
 
 
 def _log_probs(lm: Any, tokens: Tensor, real_prompt: Tensor, width: int, kept: Tensor) -> Tensor:

@@ -59,5 +59,5 @@ def _rendering(pair_format: PairFormat, *, bos: bool, lead: str) -> str:
         return front + turns
     assert pair_format.template is not None
     before, _, rest = pair_format.template.partition("{prompt}")
-    behind = rest.partition("{completion}")[0]
+    behind = rest.partition("{completion}")[0].rstrip(" ")  # spaces in front of a completion are part of it
     return f"{front}{{{{- {json.dumps(before)} }}}}{turns}{{{{- {json.dumps(behind)} }}}}"

@@ -14,6 +14,7 @@ from nid_plugin.export.chat_template import chat_template
 from nid_plugin.export.checkpoint import Trained
 from nid_plugin.export.merge import merge_files, weight_updates
 from nid_plugin.export.model_card import model_card
+from nid_plugin.formatting import Formatter
 from plugin_common.errors import UserError
 from plugin_common.hf_folder import CONFIG_FILE, TOKENIZER_CONFIG_FILE, quiet_transformers, write_json
 from plugin_common.whole_folder import whole_folder
@@ -44,15 +45,17 @@ def write_adapter(
     from safetensors.torch import save_file
 
     assert trained.adapters is not None
-    config = trained.adapters.peft_config(base_as or base_name(base))
+    called = base_as or base_name(base)
+    config = trained.adapters.peft_config(called)
     state = lora.to_peft_names(trained.state)
     if trained.adapters.targets == (lora.ALL_LINEAR,):
-        config.target_modules = {name.split(".lora_")[0].rpartition(".")[2] for name in state}
+        config.target_modules = list({name.split(".lora_")[0].rpartition(".")[2] for name in state})
+    config.target_modules = sorted(config.target_modules or ())  # peft makes a set of them: another order each time
     config.inference_mode = True
     with whole_folder(output, marker=source.ADAPTER_CONFIG_FILE) as made:
         save_file({key: tensor.contiguous() for key, tensor in state.items()}, made / ADAPTER_FILE, {"format": "pt"})
         config.save_pretrained(str(made))
-        _write_company(trained, base, made, name=name, adapter=True, about=about)
+        _write_company(trained, base, made, name=name, adapter_of=called, about=about)
 
 
 def write_merged(
@@ -72,7 +75,7 @@ def write_merged(
         merge_files(base, made, updates, dtype=dtype, on_tensor=on_tensor)
         config = json.loads((base / CONFIG_FILE).read_text(encoding="utf-8"))
         _write_config(config, made, dtype)
-        _write_company(trained, base, made, name=name, adapter=False, about=about)
+        _write_company(trained, base, made, name=name, adapter_of=None, about=about)
 
 
 def write_full(
@@ -87,7 +90,7 @@ def write_full(
     with whole_folder(output, marker=CONFIG_FILE) as made:
         with quiet_transformers():
             lm.save_pretrained(made)
-        _write_company(trained, base, made, name=name, adapter=False, about=about)
+        _write_company(trained, base, made, name=name, adapter_of=None, about=about)
 
 
 def _write_config(config: dict[str, Any], made: Path, dtype: torch.dtype | None) -> None:
@@ -97,22 +100,50 @@ def _write_config(config: dict[str, Any], made: Path, dtype: torch.dtype | None)
     write_json(made / CONFIG_FILE, config)
 
 
-def _write_company(trained: Trained, base: Path, made: Path, *, name: str, adapter: bool, about: str | None) -> None:
+def _write_company(
+    trained: Trained, base: Path, made: Path, *, name: str, adapter_of: str | None, about: str | None
+) -> None:
     """Tokenizer, chat template, generation settings and card."""
-    for file in _TOKENIZER_FILES:
-        if (base / file).is_file():
-            shutil.copyfile(base / file, made / file)
-    if not adapter and (base / GENERATION_CONFIG_FILE).is_file():
-        shutil.copyfile(base / GENERATION_CONFIG_FILE, made / GENERATION_CONFIG_FILE)
-    template = chat_template(source.load_tokenizer(base), trained.pair_format)
+    for tokenizer_file in _TOKENIZER_FILES:
+        if (base / tokenizer_file).is_file():
+            shutil.copyfile(base / tokenizer_file, made / tokenizer_file)
+    tokenizer = source.load_tokenizer(base)
+    end = Formatter(tokenizer, trained.pair_format, str(base)).end_ids[-1]
+    if adapter_of is None:
+        _write_generation_config(base, made, tokenizer, end)
+    template = chat_template(tokenizer, trained.pair_format)
     if template is not None:
-        settings = json.loads((made / TOKENIZER_CONFIG_FILE).read_text(encoding="utf-8"))
+        settings = _json_of(made / TOKENIZER_CONFIG_FILE)
         if settings.pop("chat_template", None) is not None:
             write_json(made / TOKENIZER_CONFIG_FILE, settings)
         (made / CHAT_TEMPLATE_FILE).write_text(template, encoding="utf-8")
-    (made / CARD_FILE).write_text(model_card(trained, name=name, adapter=adapter, about=about), encoding="utf-8")
+    card = model_card(
+        trained,
+        name=name,
+        base=adapter_of or base_name(base),
+        adapter=adapter_of is not None,
+        end=str(tokenizer.convert_ids_to_tokens(end)),
+        about=about,
+    )
+    (made / CARD_FILE).write_text(card, encoding="utf-8")
     for file in made.iterdir():  # safetensors writes for the owner alone; give all the rights that new files get
         file.chmod((made / CARD_FILE).stat().st_mode)
+
+
+def _write_generation_config(base: Path, made: Path, tokenizer: Any, end: int) -> None:
+    """The base's settings; generation ends at the training's end token, too, which need not be the tokenizer's."""
+    own = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    settings = _json_of(base / GENERATION_CONFIG_FILE) or own
+    settings.pop("_from_model_config", None)  # allows transformers to derive them again
+    known = settings.get("eos_token_id")
+    named = known if isinstance(known, list) else [known, tokenizer.eos_token_id]
+    ends = [token for token in dict.fromkeys([end, *named]) if token is not None]
+    write_json(made / GENERATION_CONFIG_FILE, {**settings, "eos_token_id": ends if len(ends) > 1 else end})
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is no such file."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def check_output(output: Path) -> None:

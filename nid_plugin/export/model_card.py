@@ -1,8 +1,7 @@
 """The model card of an exported folder: what it is, what it was made from, how to load it."""
 
-from pathlib import Path
+import re
 
-from nid_plugin.causal_lm.lm import base_name
 from nid_plugin.export.checkpoint import Trained
 
 _FORMATS = {
@@ -12,18 +11,22 @@ _FORMATS = {
 }
 
 
-def model_card(trained: Trained, *, name: str, adapter: bool, about: str | None) -> str:
+_HUB_NAME = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
+
+
+def model_card(trained: Trained, *, name: str, base: str, adapter: bool, end: str, about: str | None) -> str:
     """Markdown with the front matter that the hub reads.
 
     Args:
         trained: the checkpoint.
         name: of the model.
+        base: what to call its base: a name on the hub, or a path.
         adapter: whether the folder holds adapters alone.
+        end: the token that ends a completion.
         about: the user's own text on data, licence and purpose.
     """
-    base = base_name(trained.base)
     library = "peft" if adapter else "transformers"
-    hub_base = [f"base_model: {base}"] if not Path(base).is_absolute() else []
+    hub_base = [f"base_model: {base}"] if _HUB_NAME.fullmatch(base) else []
     front = ["---", f"library_name: {library}", "pipeline_tag: text-generation", *hub_base, "---"]
     told = about.strip() if about else "(Not told. `nid export --about FILE` puts a text here: data, teacher, licence.)"
     sections = [
@@ -33,7 +36,7 @@ def model_card(trained: Trained, *, name: str, adapter: bool, about: str | None)
         "(non-instructional fine-tuning, arXiv 2409.00096).",
         "## Training data, licence, purpose\n\n" + told + "\n\nThe base's licence holds for this model too.",
         "## Load it\n\n" + (_load_adapter(base) if adapter else _load_whole()),
-        "## Training\n\n" + _training(trained, base),
+        "## Training\n\n" + _training(trained, base, end),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -55,7 +58,7 @@ def _load_whole() -> str:
     )
 
 
-def _training(trained: Trained, base: str) -> str:
+def _training(trained: Trained, base: str, end: str) -> str:
     adapters = trained.adapters
     how = (
         "all weights"
@@ -68,5 +71,6 @@ def _training(trained: Trained, base: str) -> str:
         ("trained", how),
         ("updates", f"{trained.updates:,}"),
         ("format of pairs", f"{trained.pair_format.kind}: {_FORMATS[trained.pair_format.kind]}"),
+        ("a completion ends with", f"`{end}`"),
     ]
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])

@@ -13,7 +13,7 @@ from fairseq.models import BaseFairseqModel, register_model
 from omegaconf import II
 from torch import Tensor
 
-from nid_plugin.causal_lm import lora, packed_attention, source
+from nid_plugin.causal_lm import lora, packed_attention, sharded, source
 from nid_plugin.causal_lm.lm import CausalLm, LmOutput, config_from_json, untrained_lm
 from plugin_common.errors import UserError, raise_all
 
@@ -78,12 +78,27 @@ def check_options(cfg: HfCausalLmConfig) -> None:
         problems.append("--model is missing: give the folder of a causal LM, or its name on the hub")
     if cfg.quantize == "4bit" and cfg.tuning == "full":
         problems.append("--quantize 4bit needs --tuning lora: weights of 4 bits cannot be trained")
+    problems += sharding_problems(cfg) if cfg.shard_model else []
     try:
         if cfg.tuning == "lora":
             lora_options(cfg)
     except UserError as error:
         problems.append(str(error))
     raise_all(problems)
+
+
+def sharding_problems(cfg: HfCausalLmConfig) -> list[str]:
+    """Why this model cannot be split over the processes."""
+    problems = []
+    if cfg.quantize == "4bit":
+        problems.append("--shard-model does not split weights of 4 bits; leave out one of --shard-model and --quantize")
+    if cfg.fp16 or cfg.memory_efficient_fp16:
+        problems.append("--shard-model does not go with --fp16, whose scaling needs whole gradients; give --bf16")
+    try:
+        sharded.check_processes()
+    except UserError as error:
+        problems.append(str(error))
+    return problems
 
 
 def lora_options(cfg: HfCausalLmConfig) -> lora.LoraOptions:
@@ -109,6 +124,8 @@ class HfCausalLm(BaseFairseqModel):
         super().__init__()
         self.cfg = cfg
         self.causal_lm = CausalLm(lm, str(cfg.attention))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            lm.get_input_embeddings().sparse = False  # neither DDP nor FSDP2 averages gradients of a few rows
         if cfg.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -128,6 +145,8 @@ class HfCausalLm(BaseFairseqModel):
         attention = packed_attention.name_in_transformers(str(cfg.attention))
         if cfg.tuning == "full" and from_checkpoint:
             return cls(cfg, untrained_lm(config, dtype=weights_dtype(cfg), attention=attention))
+        if cfg.shard_model and not from_checkpoint:
+            return cls._build_sharded(cfg, config, attention)
         lm = source.load_weights(
             source.local_folder(str(cfg.model)),
             config,
@@ -138,6 +157,20 @@ class HfCausalLm(BaseFairseqModel):
         if cfg.tuning == "lora":
             lora.add_adapters(lm, lora_options(cfg))
         return cls(cfg, lm)
+
+    @classmethod
+    def _build_sharded(cls, cfg: HfCausalLmConfig, config: Any, attention: str) -> "HfCausalLm":
+        def change(lm: Any) -> None:
+            if cfg.tuning == "lora":
+                lora.add_adapters(lm, lora_options(cfg))
+
+        folder = source.local_folder(str(cfg.model))
+        lm, split = sharded.open_to_split(
+            folder, config, dtype=weights_dtype(cfg), attention=attention, change=change
+        )
+        model = cls(cfg, lm)
+        split(model)
+        return model
 
     @property
     def uses_adapters(self) -> bool:

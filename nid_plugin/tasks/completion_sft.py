@@ -19,7 +19,7 @@ from nid_plugin.decoding.causal_lm_generator import CausalLmGenerator
 from nid_plugin.decoding.options import GenerationOptions
 from nid_plugin.formatting import Formatter, PairFormat
 from nid_plugin.models.hf_causal_lm import check_options
-from nid_plugin.tasks.pair_files import WeightedFile, files_of_split, parse_files
+from nid_plugin.tasks.pair_files import WeightedFile, files_of_split, numbered_splits, parse_files
 from nid_plugin.tasks.token_vocabulary import TokenVocabulary, unescaped
 from nid_plugin.tokenized_pairs import TokenizedPairs, tokenize_pairs
 from plugin_common.errors import UserError, raise_all
@@ -31,6 +31,7 @@ _TRAINING_SETTINGS = {
     "tuning": "kind of training",
     "base_fingerprint": "base model",
     "trained_format": "format of pairs",
+    "lora_alpha": "--lora-alpha",
 }
 
 
@@ -95,7 +96,8 @@ class CompletionSftTask(FairseqTask):
         self._ends: list[int] = []
         self._own_settings: dict[str, str] = {}
         self._prompts, self._completions = TokenVocabulary(), TokenVocabulary()
-        self._positions = 0
+        self._positions = self._rows = 0
+        self._beginning = -1
         self._scores_targets = False
         self._typed_lines = 0
 
@@ -131,21 +133,20 @@ class CompletionSftTask(FairseqTask):
             cfg.trained_format = pair_format.to_json()
         own = {name: str(cfg[name]) for name in _TRAINING_SETTINGS}
         if own["tuning"] == "full":  # the base's weights are replaced
-            del own["base_fingerprint"]
+            del own["base_fingerprint"], own["lora_alpha"]
         self._own_settings = own
         return folder
 
     def _bind(self, folder: Path, pair_format: PairFormat, cfg: Any) -> None:
         """Tokenizer and format of the model."""
-        if self.cfg.pair_format is not None and str(self.cfg.pair_format) != pair_format.kind:
-            raise UserError(
-                f"--pair-format {self.cfg.pair_format}: the model was trained with {pair_format.kind}; leave it out"
-            )
+        self._check_format(pair_format)
         config = config_from_json(cfg.lm_config)
         tokenizer = source.load_tokenizer(folder)
         formatter = self._formatter = Formatter(tokenizer, pair_format, str(folder))
         self._ends = list(dict.fromkeys([formatter.end_ids[-1], tokenizer.eos_token_id]))
-        size = max(len(tokenizer), config.vocab_size)
+        self._rows = int(config.vocab_size)
+        self._beginning = self._ends[-1] if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        size = max(len(tokenizer), self._rows)
 
         def ids_of(text: str) -> list[int]:
             return list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -154,13 +155,25 @@ class CompletionSftTask(FairseqTask):
         self._completions.bind(size, self._ends[0], text_of=formatter.completion_text, ids_of=ids_of)
         self._positions = source.positions(config)
 
+    def _check_format(self, trained: PairFormat) -> None:
+        """Options of the format that are given with a trained model must be those of its training."""
+        options = {
+            "--pair-format": (self.cfg.pair_format, trained.kind),
+            "--pair-seam": (self.cfg.pair_seam, trained.seam),
+        }
+        raise_all(
+            f"{option} {given}: the model was trained with {was}; leave it out"
+            for option, (given, was) in options.items()
+            if given is not None and str(given) != was
+        )
+
     def check_checkpoint_settings(self, settings: Mapping[str, Any]) -> None:
         """A checkpoint to continue from must be of this base and format (shapes say little)."""
         raise_all(
             f"the checkpoint to continue from is of another {kind} ({settings[name]}; now {self._own_settings[name]}); "
             "continue with the options of its training, or choose another --save-dir"
             for name, kind in _TRAINING_SETTINGS.items()
-            if name in self._own_settings and settings.get(name) not in (None, self._own_settings[name])
+            if name in self._own_settings and str(settings.get(name)) not in ("None", self._own_settings[name])
         )
 
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> Any:
@@ -189,7 +202,7 @@ class CompletionSftTask(FairseqTask):
 
     def load_dataset(self, split: str, combine: bool = False, task_cfg: Any = None, **kwargs: Any) -> None:
         """Pairs to score, packed; or, where no criterion was built, prompts to complete."""
-        files = self._files(split)
+        files = self._files(split, combine=combine)
         sources = [(self._tokenized(file), file.weight) for file in files]
         if self._scores_targets:
             self.datasets[split] = CompletionDataset(
@@ -202,18 +215,32 @@ class CompletionSftTask(FairseqTask):
             sources[0][0], limit=self._longest_prompt, pad=self._prompts.pad(), name=split
         )
 
-    def _files(self, split: str) -> list[WeightedFile]:
+    def _files(self, split: str, *, combine: bool) -> list[WeightedFile]:
         if split == "train" and self.cfg.train_pairs:
             return parse_files(self.cfg.train_pairs, "--train-pairs")
         if split == "valid" and self.cfg.valid_pairs:
-            return parse_files(self.cfg.valid_pairs, "--valid-pairs")
+            return parse_files(self.cfg.valid_pairs, "--valid-pairs", weighted=False)
         if not self.cfg.data:
             raise UserError("the data folder is missing: give the folder of train.jsonl and valid.jsonl")
+        if combine and split == "valid":  # fairseq-train asks so for every training set, too
+            return [
+                file for name in numbered_splits(self.cfg.data, split) for file in files_of_split(self.cfg.data, name)
+            ]
         return files_of_split(self.cfg.data, split)
 
     def _tokenized(self, file: WeightedFile) -> TokenizedPairs:
         cache = self.cfg.pair_cache or (str(Path(self.cfg.data) / ".tokenized") if self.cfg.data else None)
-        return tokenize_pairs(str(file.path), self.formatter, cache=Path(cache) if cache else None)
+        pairs = tokenize_pairs(str(file.path), self.formatter, cache=Path(cache) if cache else None)
+        self._check_id(pairs.vocabulary_top, str(file.path))
+        return pairs
+
+    def _check_id(self, token: int, where: str) -> None:
+        if token >= self._rows:
+            raise UserError(
+                f"{where}: has {self._prompts.string([token])!r}, token {token} of the tokenizer, but the model has "
+                f"embeddings for {self._rows} tokens only; add rows (resize_token_embeddings of transformers) and save "
+                "it, or take the tokenizer that belongs to it"
+            )
 
     def _tokens_per_pair(self, split: str) -> int:
         batch = self.cfg.max_tokens if split == "train" else self.cfg.max_tokens_valid or self.cfg.max_tokens
@@ -244,14 +271,16 @@ class CompletionSftTask(FairseqTask):
         return iterator
 
     def get_interactive_tokens_and_lengths(self, lines: list[str], encode_fn: Any) -> tuple[list[Tensor], list[int]]:
-        r"""One prompt a line, ``\n`` standing for a line feed."""
+        r"""One prompt a line, ``\n`` standing for a line feed; an empty one is the beginning of a text."""
         prompts = [unescaped(line) for line in lines]
-        empty = [self._typed_lines + n for n, prompt in enumerate(prompts, start=1) if not prompt.strip()]
-        if empty:
-            logger.warning("input line %s is empty; the model begins a text of its own", ", ".join(map(str, empty)))
-        tokens = [torch.tensor(ids, dtype=torch.int64) for ids in self.formatter.prompt_ids(prompts)]
+        for number, prompt in enumerate(prompts, start=self._typed_lines + 1):
+            if not prompt.strip():
+                logger.warning("input line %d is empty; the model begins a text of its own", number)
+        tokens = [ids or [self._beginning] for ids in self.formatter.prompt_ids(prompts)]
+        for number, ids in enumerate(tokens, start=self._typed_lines + 1):
+            self._check_id(max(ids), f"input line {number}")
         self._typed_lines += len(lines)
-        return tokens, [len(ids) for ids in tokens]
+        return [torch.tensor(ids, dtype=torch.int64) for ids in tokens], [len(ids) for ids in tokens]
 
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], constraints: Any = None

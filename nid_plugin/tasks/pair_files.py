@@ -1,5 +1,6 @@
 """Which files of pairs make up a split, and how often each is read."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,13 @@ class WeightedFile:
     weight: float = 1.0
 
 
-def parse_files(text: str, option: str) -> list[WeightedFile]:
+def parse_files(text: str, option: str, *, weighted: bool = True) -> list[WeightedFile]:
     """``a.jsonl,b.jsonl@2.5`` → files with weights (1 where none is given).
+
+    Args:
+        text: see above.
+        option: named in errors.
+        weighted: whether weights are allowed.
 
     Raises:
         UserError: lists files that do not exist and weights that are no positive numbers.
@@ -36,11 +42,21 @@ def parse_files(text: str, option: str) -> list[WeightedFile]:
             problems.append(f"{option} {part}: expected a weight above 0 after the @, as in pairs.jsonl@2.5")
         if not Path(name).is_file():
             problems.append(f"{option} {part}: no such file: {name}")
+        if not weighted and name != part:
+            problems.append(f"{option} {part}: takes no weights; give the file without {part.removeprefix(name)}")
         files.append(WeightedFile(Path(name), value))
     if not files:
         problems.append(f"{option}: expected files of pairs with commas between them, as in a.jsonl,b.jsonl@2.5")
     raise_all(problems)
     return files
+
+
+def numbered_splits(data: str, split: str) -> list[str]:
+    """A split's name and those of its numbered continuations in the data folder: ``valid``, ``valid1``, ``valid2``."""
+    name = re.compile(rf"{re.escape(split)}(\d*)(?:{'|'.join(map(re.escape, ENDINGS))})")
+    found = [match for path in Path(data).glob(f"{split}*") if (match := name.fullmatch(path.name))]
+    numbers = sorted({int(match[1]) for match in found if match[1]})
+    return [split, *(f"{split}{number}" for number in numbers)]
 
 
 def files_of_split(data: str, split: str) -> list[WeightedFile]:

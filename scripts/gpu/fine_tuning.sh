@@ -10,6 +10,7 @@
 #   DEVICE   cuda or cpu                                                    (default: cuda)
 #   QUICK    1: a model of two layers, few updates                          (default: unset)
 #   MODEL    folder of a causal LM; without it a random one of SmolLM2-135M's shape is made
+#   TOKENS_PER_PAIR  longest pair                                           (default: 512)
 #   PAIRS    file of pairs; without it they are made from this repository's text
 #   PYTHON   the interpreter                                                (default: python3)
 #   WHEELS   a folder of wheels that this Python lacks, installed beside its own packages for this run only
@@ -58,7 +59,7 @@ train() {
     shift
     part "$name" "$python" scripts/gpu/train_and_tell_memory.py "$work" --user-dir nid_plugin --task completion_sft \
         --train-pairs "$pairs" --arch hf_causal_lm --model "$model" --criterion completion_cross_entropy \
-        --optimizer fused_adamw --lr 1e-5 --lr-scheduler fixed --clip-norm 1 --max-tokens "$tokens" --tokens-per-pair 512 \
+        --optimizer fused_adamw --lr 1e-5 --lr-scheduler fixed --clip-norm 1 --max-tokens "$tokens" --tokens-per-pair "${TOKENS_PER_PAIR:-512}" \
         --max-update "$updates" --no-save --disable-validation --log-format json --log-interval 10 --seed 1 "${cpu[@]}" "$@"
 }
 

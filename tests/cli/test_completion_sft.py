@@ -53,7 +53,9 @@ def _reference_loss(sft: Sft, split: str) -> float:
     return total / count / math.log(2)
 
 
-@pytest.mark.parametrize("attention", ["packed", "sdpa", "eager"])
+@pytest.mark.parametrize(
+    "attention", ["packed", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sdpa", "eager"))]
+)
 def test_the_loss_of_packed_pairs_is_transformers_own(sft: Sft, run: Runner, tmp_path: Path, attention: str) -> None:
     words = ("--max-update", "1", "--lr", "1e-12", "--max-tokens-valid", "2000", "--attention", attention)
     (line,) = figures(sft.train(run, tmp_path, *words).log, "valid")
@@ -61,19 +63,26 @@ def test_the_loss_of_packed_pairs_is_transformers_own(sft: Sft, run: Runner, tmp
     assert line["valid_bsz"] == PAIRS["valid"], "all pairs in one batch"
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns(sft: Sft, run: Runner, tmp_path: Path) -> None:
     for words in ((), ("--tuning", "full"), ("--optimizer", "fused_adamw")):
-        lines = figures(sft.train(run, tmp_path / "-".join(words or ("lora",)), *words, "--max-epoch", "3").log, "valid")
+        lines = figures(
+            sft.train(run, tmp_path / "-".join(words or ("lora",)), *words, "--max-epoch", "3").log, "valid"
+        )
         assert lines[-1]["valid_loss"] < lines[0]["valid_loss"]
 
 
-@pytest.mark.parametrize("words", [("--bf16",), ("--memory-efficient-bf16", "--optimizer", "fused_adamw")], ids=" ".join)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [("--bf16",), ("--memory-efficient-bf16", "--optimizer", "fused_adamw")], ids=" ".join
+)
 def test_sixteen_bits_learn(sft: Sft, run: Runner, tmp_path: Path, words: tuple[str, ...]) -> None:
     lines = figures(sft.train(run, tmp_path, *words, "--max-epoch", "3").log, "valid")
     assert lines[-1]["valid_loss"] < lines[0]["valid_loss"]
     assert all(torch.equal(tensor, tensor.bfloat16().float()) for tensor in weights(tmp_path).values())
 
 
+@pytest.mark.slow
 def test_checkpointed_gradients_are_the_same(sft: Sft, run: Runner, tmp_path: Path) -> None:
     words = ("--max-update", "2")
     sft.train(run, tmp_path / "plain", *words)
@@ -81,6 +90,7 @@ def test_checkpointed_gradients_are_the_same(sft: Sft, run: Runner, tmp_path: Pa
     assert difference(weights(tmp_path / "plain"), weights(tmp_path / "checkpointed")) < 1e-6
 
 
+@pytest.mark.slow
 def test_accumulated_batches_are_one_big_batch(sft: Sft, run: Runner, tmp_path: Path) -> None:
     """Every token counts alike, whatever the batches' sizes."""
     sft.train(run, tmp_path / "one", "--max-update", "1", "--max-tokens", "100000")
@@ -90,7 +100,11 @@ def test_accumulated_batches_are_one_big_batch(sft: Sft, run: Runner, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "stop", [("--max-epoch", "2"), ("--max-update", "7", "--save-interval-updates", "7")], ids="-".join
+    "stop",
+    [
+        pytest.param(("--max-epoch", "2"), id="epoch", marks=pytest.mark.slow),
+        pytest.param(("--max-update", "7", "--save-interval-updates", "7"), id="update"),
+    ],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(sft: Sft, run: Runner, tmp_path: Path, stop: tuple[str, ...]) -> None:
     options = ("--lora-dropout", "0.1", "--lr-scheduler", "inverse_sqrt", "--warmup-updates", "4", "--bf16")
@@ -101,6 +115,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(sft: Sft, run: Runner, tmp_path: P
     assert difference(weights(tmp_path / "whole"), weights(tmp_path / "parts")) == 0.0
 
 
+@pytest.mark.slow
 def test_files_with_weights(sft: Sft, run: Runner, tmp_path: Path) -> None:
     files = f"{sft.data}/train.jsonl@2,{sft.data}/valid.jsonl"
     log = sft.train(run, tmp_path, "--train-pairs", files, "--max-epoch", "1", "--max-tokens", "100000").log
@@ -108,6 +123,7 @@ def test_files_with_weights(sft: Sft, run: Runner, tmp_path: Path) -> None:
     assert line["train_bsz"] * line["train_num_updates"] == 2 * PAIRS["train"] + PAIRS["valid"]
 
 
+@pytest.mark.slow
 def test_padding_and_lost_batches_there_are_none(sft: Sft, run: Runner, tmp_path: Path) -> None:
     log = sft.train(run, tmp_path, "--max-epoch", "1").log
     (line,) = figures(log, "train")
@@ -147,10 +163,12 @@ def test_generation_in_batches_is_generation_one_by_one(sft: Sft, run: Runner) -
     assert any(together.values())
 
 
+@pytest.mark.slow
 def test_a_full_checkpoint_generates(sft: Sft, run: Runner) -> None:
     assert any(_generate(run, sft, sft.full, "--beam", "2").values())
 
 
+@pytest.mark.slow
 def test_sampling_follows_the_seed(sft: Sft, run: Runner) -> None:
     words = ("--beam", "1", "--sampling", "--sampling-topp", "0.9", "--temperature", "0.8")
     one, again, other = (_generate(run, sft, sft.lora, *words, "--seed", seed) for seed in ("1", "1", "2"))
@@ -164,7 +182,9 @@ def test_scores_are_the_models_log_probabilities(sft: Sft, run: Runner) -> None:
         "fairseq-generate", sft.data, *TASK, "--path", sft.full / "checkpoint_best.pt", "--gen-subset", "test",
         "--batch-size", "3", "--max-len-b", "6", "--beam", "1",
     )  # fmt: skip
-    state = {name.removeprefix("causal_lm.lm."): tensor for name, tensor in weights(sft.full, "checkpoint_best.pt").items()}
+    state = {
+        name.removeprefix("causal_lm.lm."): tensor for name, tensor in weights(sft.full, "checkpoint_best.pt").items()
+    }
     model = source.load_weights(sft.base, source.read_config(sft.base), dtype=torch.float32, attention="eager")
     model.load_state_dict(state)
     formatter = Formatter(source.load_tokenizer(sft.base), PairFormat(), "base")
@@ -195,6 +215,7 @@ def test_interactive_answers_each_line_in_order(sft: Sft, run: Runner) -> None:
     assert "input line 3 is empty" in done.log
 
 
+@pytest.mark.slow
 def test_all_beams_can_be_seen(sft: Sft, run: Runner) -> None:
     done = run(
         "fairseq-interactive", sft.data, *TASK, "--path", sft.lora / "checkpoint_best.pt", "--beam", "3", "--nbest",

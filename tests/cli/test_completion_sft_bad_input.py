@@ -25,28 +25,15 @@ def refuse(run: Runner, sft: Sft, tmp_path: Path) -> Callable[..., str]:
     return message
 
 
-GOOD = json.dumps({"prompt": "a river", "completion": "runs"})
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ('{"prompt": "a river"', "not valid JSON"),
-        (json.dumps({"prompt": "a river"}), 'a pair needs a text "completion"'),
-        (json.dumps({"prompt": "a river", "completion": 3}), 'a pair needs a text "completion", found int'),
-        (json.dumps({"prompt": "a river", "completion": " "}), '"completion" is empty'),
-        (json.dumps({"prompt": "", "completion": "runs"}), '"prompt" is empty'),
-        (json.dumps(["a river", "runs"]), "one JSON object a line is expected"),
-    ],
-)
-def test_pairs(refuse: Callable[..., str], tmp_path: Path, line: str, told: str) -> None:
+def test_pairs(refuse: Callable[..., str], tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text(f"{GOOD}\n{line}\n{GOOD}\n")
+    pairs.write_text('{"prompt": "a river", "completion": "runs"}\n{"prompt": "a river"\n')
     message = refuse("--train-pairs", pairs)
     assert f"{pairs}, line 2" in message
-    assert told in message
+    assert "not valid JSON" in message
 
 
+@pytest.mark.slow
 def test_no_pairs_and_no_files(refuse: Callable[..., str], tmp_path: Path, sft: Sft, run: Runner) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.touch()
@@ -92,6 +79,7 @@ def test_a_tokenizer_without_template(refuse: Callable[..., str], tmp_path: Path
     assert "--pair-format plain" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad", [False, True])
 def test_a_tokenizer_with_or_without_pad_is_fine(run: Runner, sft: Sft, tmp_path: Path, pad: bool) -> None:
     base = make_causal_lm(tmp_path / "base", pad=pad)
@@ -103,6 +91,7 @@ def test_a_tokenizer_with_or_without_pad_is_fine(run: Runner, sft: Sft, tmp_path
     assert len(done.translations()) == 7
 
 
+@pytest.mark.slow
 def test_templates(refuse: Callable[..., str], tmp_path: Path) -> None:
     template = tmp_path / "template.txt"
     template.write_text("{completion} without the other")
@@ -110,6 +99,7 @@ def test_templates(refuse: Callable[..., str], tmp_path: Path) -> None:
     assert "template" in refuse("--pair-format", "template")
 
 
+@pytest.mark.slow
 def test_budgets(refuse: Callable[..., str], run: Runner, sft: Sft, tmp_path: Path) -> None:
     assert "--tokens-per-pair 300: more than the model's 256 positions" in refuse("--tokens-per-pair", "300")
     assert "--tokens-per-pair 200: more than --max-tokens 100" in refuse(
@@ -125,16 +115,25 @@ def test_budgets(refuse: Callable[..., str], run: Runner, sft: Sft, tmp_path: Pa
     assert line["train_wpb"] == 40, "the whole budget; the prompt lost its beginning"
 
 
-def test_continuing_with_another_base_or_format(refuse: Callable[..., str], sft: Sft, tmp_path: Path) -> None:
+def test_continuing_with_another_base(refuse: Callable[..., str], sft: Sft, tmp_path: Path) -> None:
     other = make_causal_lm(tmp_path / "other", seed=7)
     folder = Path(shutil.copytree(sft.lora, tmp_path / "lora"))
     assert "is of another base model" in refuse("--model", other, folder=folder)
+
+
+@pytest.mark.slow
+def test_continuing_with_other_options(refuse: Callable[..., str], sft: Sft, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sft.lora, tmp_path / "lora"))
     assert "is of another format of pairs" in refuse("--pair-seam", "as-is", folder=folder)
     assert "is of another kind of training (lora; now full)" in refuse("--tuning", "full", folder=folder)
     message = refuse("--lora-rank", "4", folder=folder)
     assert "this model's is [4," in message
+    message = refuse("--lr-scheduler", "cosine", "--max-update", "99", folder=folder)
+    assert "the state of its learning-rate schedule does not fit --lr-scheduler cosine" in message
+    assert "--reset-lr-scheduler" in message
 
 
+@pytest.mark.slow
 def test_another_format_in_generation(run: Runner, sft: Sft) -> None:
     done = run(
         "fairseq-generate", sft.data, *TASK, "--path", sft.lora / "checkpoint_best.pt", "--gen-subset", "test",

@@ -119,6 +119,7 @@ def test_a_full_model_loads_with_equal_logits(sft: Sft, tmp_path: Path) -> None:
     torch.testing.assert_close(logits(model), trained(sft, sft.full), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_an_exported_model_can_be_trained_on(run: Runner, sft: Sft, tmp_path: Path) -> None:
     out = tmp_path / "merged"
     export(sft.lora, out, "--merge")
@@ -145,6 +146,7 @@ def test_what_cannot_be_exported_is_told(sft: Sft, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_moved_base_is_named_by_hand(run: Runner, sft: Sft, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(sft.base, tmp_path / "moved"))
     made = Sft(moved, sft.data, tmp_path / "lora", sft.full)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fairseq import options
+from fairseq import options, trainer
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
@@ -65,6 +65,14 @@ def one_process_group(tmp_path: Path) -> Iterator[None]:
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()
+
+
+def test_layers_without_a_bias_share_none() -> None:
+    layers = torch.nn.Sequential(*(torch.nn.Linear(2, 2, bias=False) for _ in range(3)))
+    layers[2].weight = layers[0].weight
+    catalog = trainer._catalog_shared_params
+    assert catalog.__wrapped__(layers) == [["0.weight", "2.weight"], ["0.bias", "1.bias", "2.bias"]]
+    assert catalog(layers) == [["0.weight", "2.weight"]]
 
 
 def test_ddp_on_a_cpu_names_no_device(one_process_group: None) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plugin_common.cpu_matmul import linear_into, product, uses_onednn
+from plugin_common.cpu_matmul import linear, linear_into, product, uses_onednn
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -15,9 +15,9 @@ def test_linear_into(dtype, bias, n, d, v):
     out = torch.full((n, v), torch.nan, dtype=dtype)
     assert linear_into(out, inputs, weight, b) is out
     expected = torch.nn.functional.linear(inputs.double(), weight.double(), None if b is None else b.double())
-    torch.testing.assert_close(
-        out.double(), expected, rtol=8 * torch.finfo(dtype).eps, atol=64 * torch.finfo(dtype).eps
-    )
+    close = {"rtol": 8 * torch.finfo(dtype).eps, "atol": 64 * torch.finfo(dtype).eps}
+    torch.testing.assert_close(out.double(), expected, **close)
+    torch.testing.assert_close(linear(inputs, weight, b).double(), expected, **close)
 
 
 @pytest.mark.parametrize("transposed", [True, False])

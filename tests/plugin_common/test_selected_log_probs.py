@@ -270,3 +270,11 @@ def test_the_automatic_choice_keeps_small_logits_and_cuts_large_ones():
     assert automatic_chunk_rows(4096, weight, torch.bfloat16) is None
     assert automatic_chunk_rows(30_000, weight, torch.bfloat16) == default_chunk_rows(32_000, weight.device)
     assert automatic_chunk_rows(30_000, weight, torch.float16) is None
+
+
+def test_a_frozen_weight_is_taken_in_blocks():
+    weight = torch.empty(32_000, 1)
+    for dtype in (torch.float32, torch.bfloat16):
+        chosen = automatic_chunk_rows(100, weight, dtype, trains_weight=False)
+        assert chosen == default_chunk_rows(32_000, weight.device)
+    assert automatic_chunk_rows(100, weight, torch.float16, trains_weight=False) is None

@@ -284,3 +284,15 @@ def test_fairseqs_programs_are_found_where_they_have_no_scripts(tmp_path, monkey
     for name in ("fairseq-train", "fairseq-generate", "fairseq-preprocess"):
         (tmp_path / name).touch()
         assert project_programs()[name] == (str(tmp_path / name),)
+
+
+def test_a_launcher_starts_the_command_and_is_no_part_of_the_fingerprint(tmp_path):
+    def stage(*launcher: str) -> Stage:
+        command = Command(("sh", "-c", 'echo "$GREETING"'), output=tmp_path / "out", launcher=launcher)
+        return Stage("one", "greet", ((command,),), outputs=(tmp_path / "out",))
+
+    space = Workspace(tmp_path / "work")
+    Runner().run(space, [stage("env", "GREETING=hello")])
+    assert (tmp_path / "out").read_text() == "hello\n"
+    assert stage("env", "GREETING=hello").commands[0].line().startswith("env GREETING=hello sh -c ")
+    assert Runner().run(space, [stage()]) == {"one": "skip"}

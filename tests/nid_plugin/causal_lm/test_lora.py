@@ -82,7 +82,13 @@ def test_states_are_copied_and_must_fit(toy: Path) -> None:
 def test_options_that_cannot_be_are_told_all_at_once(toy: Path) -> None:
     with pytest.raises(UserError) as caught:
         LoraOptions.from_options(0, 0.0, 1.0, " , ")
-    for part in ("--lora-rank 0: expected 1 or more", "--tuning full", "--lora-alpha", "--lora-dropout", "--lora-targets"):
+    for part in (
+        "--lora-rank 0: expected 1 or more",
+        "--tuning full",
+        "--lora-alpha",
+        "--lora-dropout",
+        "--lora-targets",
+    ):
         assert part in str(caught.value)
     with pytest.raises(UserError, match=r"--lora-targets c_attn: matches no linear layer .* it has .*q_proj"):
         lora.add_adapters(_model(toy), LoraOptions.from_options(8, 16.0, 0.0, "q_proj,c_attn"))

@@ -8,7 +8,9 @@ from torch import Tensor
 from nid_plugin.causal_lm.loss import completion_loss, loss_of_logits
 
 
-def _case(labels: int = 13, symbols: int = 29, width: int = 7, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+def _case(
+    labels: int = 13, symbols: int = 29, width: int = 7, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(labels, width, generator=generator, dtype=dtype).requires_grad_()
     weight = torch.randn(symbols, width, generator=generator, dtype=dtype).requires_grad_()
@@ -28,9 +30,7 @@ def test_is_torchs_cross_entropy_with_its_gradients(smoothing: float, with_bias:
     got = completion_loss(hidden, weight, given, labels, label_smoothing=smoothing, chunk_rows=chunk_rows)
     torch.testing.assert_close(got.loss, expected)
     torch.testing.assert_close(got.nll, F.cross_entropy(logits, labels, reduction="sum").detach())
-    for mine, theirs in zip(
-        torch.autograd.grad(got.loss, inputs), torch.autograd.grad(expected, inputs), strict=True
-    ):
+    for mine, theirs in zip(torch.autograd.grad(got.loss, inputs), torch.autograd.grad(expected, inputs), strict=True):
         torch.testing.assert_close(mine, theirs)
 
 

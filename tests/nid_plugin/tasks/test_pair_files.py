@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nid_plugin.tasks.pair_files import WeightedFile, files_of_split, parse_files
+from nid_plugin.tasks.pair_files import WeightedFile, files_of_split, numbered_splits, parse_files
 from plugin_common.errors import UserError
 
 
@@ -40,3 +40,17 @@ def test_the_files_of_a_split(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").touch()
     with pytest.raises(UserError, match=r"holds train.jsonl and train.jsonl.zst; keep one"):
         files_of_split(str(tmp_path), "train")
+
+
+def test_numbered_splits(tmp_path: Path) -> None:
+    for name in ("valid.jsonl", "valid10.jsonl.gz", "valid2.jsonl", "validation.jsonl", "valid3.txt", "train1.jsonl"):
+        (tmp_path / name).touch()
+    assert numbered_splits(str(tmp_path), "valid") == ["valid", "valid2", "valid10"]
+    assert numbered_splits(str(tmp_path), "test") == ["test"]
+
+
+def test_validation_takes_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").touch()
+    assert parse_files(f"{tmp_path}/a.jsonl", "--valid-pairs", weighted=False) == [WeightedFile(tmp_path / "a.jsonl")]
+    with pytest.raises(UserError, match=r"--valid-pairs .*a.jsonl@2: takes no weights; give the file without @2"):
+        parse_files(f"{tmp_path}/a.jsonl@2", "--valid-pairs", weighted=False)

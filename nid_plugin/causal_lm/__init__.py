@@ -1,0 +1,1 @@
+"""Causal language models of transformers: where they come from, LoRA, packed attention and the loss; no fairseq."""
