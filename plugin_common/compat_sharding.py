@@ -1,8 +1,8 @@
 """The cures of :mod:`plugin_common.compat` for models whose weights are split over the processes (torch's FSDP2).
 
 fairseq's own ``--ddp-backend fully_sharded`` needs fairscale, which is maintained no more. Here the model itself calls
-``fully_shard`` when it is built; the trainer then has to leave it unwrapped, to clip by the norm over all processes, and
-to save and load ordinary checkpoints, which one process can go on with.
+``fully_shard`` when it is built; the trainer then has to leave it unwrapped, to clip by the norm over all processes,
+and to save and load ordinary checkpoints, which one process can go on with.
 """
 
 import functools

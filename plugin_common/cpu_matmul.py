@@ -29,7 +29,7 @@ def linear_into(out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``inputs [N, D] @ weight.T + bias``, for ``weight [V, D]`` and ``bias [V]`` or None; ``[N, V]`` of moderate size."""
+    """``inputs [N, D] @ weight.T + bias`` for ``weight [V, D]`` and ``bias [V]`` or None; ``[N, V]`` not too large."""
     if _prefers_onednn(inputs, weight):
         return _onednn(inputs, weight, bias)
     return torch.nn.functional.linear(inputs, weight, bias)

@@ -42,7 +42,7 @@ class ShardedModel(nn.Module):
         whole = {name: gathered(value, keep=keep) for name, value in state.items() if alias.get(name, name) == name}
         self._gathered = {name: whole[alias.get(name, name)] for name in state} if keep else None
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """What :meth:`gather` has collected; it is not kept.
 
         Raises:

@@ -48,6 +48,7 @@ def shard_like(like: DTensor, whole: Tensor) -> DTensor:
     return from_own_rows(like, rows.to(like.device_mesh.device_type, copy=True).contiguous())
 
 
+@torch.no_grad()
 def gathered(value: Any, *, keep: bool) -> Any:
     """A copy of nested dictionaries and lists with whole tensors, on the CPU, where there were split ones.
 
@@ -60,13 +61,13 @@ def gathered(value: Any, *, keep: bool) -> Any:
         return type(value)(gathered(item, keep=keep) for item in value)
     if not isinstance(value, Tensor):
         return value
-    whole = value.detach().full_tensor() if is_sharded(value) else value.detach()
-    return whole.cpu() if keep else None
+    whole = value.full_tensor() if is_sharded(value) else value
+    return whole.detach().cpu() if keep else None
 
 
 def local(tensor: Tensor) -> Tensor:
     """This process's rows of a split tensor, which share its memory; any other tensor as it is."""
-    return tensor.detach().to_local() if is_sharded(tensor) else tensor.detach()
+    return (tensor.to_local() if is_sharded(tensor) else tensor).detach()
 
 
 @torch.no_grad()

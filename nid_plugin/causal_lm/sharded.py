@@ -74,7 +74,7 @@ def open_to_split(
 
 def empty_lm(config: Any, *, dtype: torch.dtype, attention: str) -> Any:
     """A model whose parameters have shapes but no memory (torch's meta device); its buffers are real."""
-    from accelerate import init_empty_weights  # peft needs it, too
+    from accelerate import init_empty_weights  # type: ignore[import-untyped]  # peft needs it, too
 
     with init_empty_weights(include_buffers=False):
         lm = untrained_lm(config, dtype=dtype, attention=attention)
@@ -107,8 +107,9 @@ def _replace(lm: nn.Module, by_id: dict[int, nn.Parameter]) -> None:
 def split(root: nn.Module, lm: Any) -> None:
     """Split parameters by rows over all processes: those of each layer together, then what remains in ``root``.
 
-    A layer's parameters are whole only while it computes. Gradients are averaged over the processes, as DDP does, in
-    float32. On CUDA the parameters get to the process's device.
+    A layer's parameters are whole only while it computes, what remains (the output projection, which the loss uses) for
+    a whole step. Gradients are averaged over the processes, as DDP does, in float32. On CUDA the parameters get to the
+    process's device.
 
     Args:
         root: the module whose ``forward`` is called.
@@ -120,7 +121,9 @@ def split(root: nn.Module, lm: Any) -> None:
     device = "cuda" if "nccl" in torch.distributed.get_backend() else "cpu"
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
-    for part in [*layers_of(lm), root]:
+    embeddings, head = lm.get_input_embeddings(), lm.get_output_embeddings()
+    alone = [] if embeddings.weight is head.weight else [embeddings]
+    for part in [*alone, *layers_of(lm), root]:
         made = fully_shard(part, mesh=mesh, mp_policy=policy)
         assert isinstance(made, FSDPModule)
 
@@ -138,9 +141,9 @@ def layers_of(lm: Any) -> list[nn.Module]:
     return layers
 
 
-def _parameters_without_memory(lm: nn.Module) -> list[tuple[list[str], nn.Parameter]]:
+def _parameters_without_memory(lm: nn.Module) -> list[tuple[list[str], Any]]:
     """With all names of each; tied ones have several."""
-    names: dict[int, tuple[list[str], nn.Parameter]] = {}
+    names: dict[int, tuple[list[str], Any]] = {}
     for name, param in lm.named_parameters(remove_duplicate=False):
         if param.is_meta:
             names.setdefault(id(param), ([], param))[0].append(name)

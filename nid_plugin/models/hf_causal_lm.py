@@ -165,9 +165,7 @@ class HfCausalLm(BaseFairseqModel):
                 lora.add_adapters(lm, lora_options(cfg))
 
         folder = source.local_folder(str(cfg.model))
-        lm, split = sharded.open_to_split(
-            folder, config, dtype=weights_dtype(cfg), attention=attention, change=change
-        )
+        lm, split = sharded.open_to_split(folder, config, dtype=weights_dtype(cfg), attention=attention, change=change)
         model = cls(cfg, lm)
         split(model)
         return model

@@ -1,9 +1,9 @@
 """Peak memory of a process when 1, 2 or 4 fine-tune a causal LM: each with a whole one (DDP), or split (--shard-model).
 
 Both are ``fairseq-train`` under torchrun on CPUs, a few updates each. The figure is the peak resident size of the
-largest process, as Linux keeps it; ``program`` is the same command on a model of next to no weights. Both sides give freed
-memory back to the system at once (``MALLOC_MMAP_THRESHOLD_``). The processes share the machine's cores, so nothing is
-said of speed.
+largest process, as Linux keeps it; ``program`` is the same command on a model of next to no weights. Both sides give
+freed memory back to the system at once (``MALLOC_MMAP_THRESHOLD_``). The processes share the machine's cores, so that
+nothing is said of speed.
 """
 
 import sys
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from scripts.benchmarks.measure import machine, paired_ratio, row, run_command, run_in_turn, versions, write_report
 
 PLUGIN = Path(__file__).resolve().parents[2] / "nid_plugin"
-WORDS = "a river runs through our old town and its people walk along slowly every morning".split()
+WORDS = ("a", "river", "runs", "through", "our", "old", "town", "and", "its", "people", "walk", "along", "slowly")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def variants(tunings: Sequence[str], processes: Sequence[int]) -> list[Variant]:
 def command(variant: Variant, model: Path, data: Path, *, precision: Sequence[str], updates: int) -> list[str]:
     """The whole command line."""
     several = variant.processes > 1
-    launcher = ["torchrun", "--standalone", "--nproc-per-node", str(variant.processes), "--no-python"] if several else []
+    launcher = (
+        ["torchrun", "--standalone", "--nproc-per-node", str(variant.processes), "--no-python"] if several else []
+    )
     words = [
         *launcher, "fairseq-train", data, "--user-dir", PLUGIN, "--task", "completion_sft", "--cpu",
         "--arch", "hf_causal_lm", "--model", model, "--tuning", variant.tuning, "--gradient-checkpointing",

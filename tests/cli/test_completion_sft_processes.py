@@ -1,12 +1,14 @@
 """Fine-tuning on completions by several processes on CPUs, started with torchrun: DDP, and a model split by FSDP2."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from nid_plugin.causal_lm import source
 from plugin_common.checkpoint_files import check_and_load
 from tests.commands import Finished, Runner
 from tests.toy_sft import TASK, TRAIN, Sft, difference, figures, make_sft, weights
@@ -14,7 +16,8 @@ from tests.toy_sft import TASK, TRAIN, Sft, difference, figures, make_sft, weigh
 TOLERANCE = 1e-6
 """Of weights in float32; sums of gradients are taken in another order."""
 
-MODEST = ("--lr", "1e-3", "--disable-validation")
+RATE = 1e-3
+MODEST = ("--lr", str(RATE), "--disable-validation")
 """Adam's first steps are as large as the rate, whatever the gradient: a large rate would magnify rounding."""
 
 ALIKE = (*MODEST, "--attention", "sdpa")
@@ -80,7 +83,13 @@ def test_a_split_model_learns_as_a_whole_one(sft: Sft, run: Runner, tmp_path: Pa
     train(run, sft, tmp_path / "ddp", *options, processes=2)
     log = train(run, sft, tmp_path / "split", *options, "--shard-model", processes=2).log
     assert "FSDPHfCausalLm" in log
-    assert apart(tmp_path / "ddp", tmp_path / "split") <= TOLERANCE
+    found = apart(tmp_path / "ddp", tmp_path / "split")
+    if "bf16" not in kind:
+        assert found <= TOLERANCE
+        return
+    one, other = weights(tmp_path / "ddp"), weights(tmp_path / "split")
+    for name, tensor in one.items():  # DDP averages gradients of 16 bits: now and then a weight is rounded otherwise
+        assert ((tensor - other[name]).abs() <= tensor.abs() * 2**-7 + RATE / 10).all(), name
 
 
 @slow
@@ -147,12 +156,9 @@ def test_what_a_split_model_has_learnt_is_used_by_one_process(sft: Sft, run: Run
     )  # fmt: skip
     (after,) = figures(done.log, "valid")
     assert after["valid_loss"] == pytest.approx(during["valid_loss"], abs=2e-3)
-    run("nid", "export", "--checkpoint", path, "--output", tmp_path / "exported")
-    from nid_plugin.causal_lm import source
-
-    lm = source.load_weights(
-        tmp_path / "exported", source.read_config(tmp_path / "exported"), dtype=torch.float32, attention="sdpa"
-    )
+    exported = tmp_path / "exported"
+    run(sys.executable, "-m", "nid_plugin.cli", "export", "--checkpoint", path, "--output", exported)
+    lm = source.load_weights(exported, source.read_config(exported), dtype=torch.float32, attention="sdpa")
     trained = weights(tmp_path, "checkpoint_best.pt")
     for name, tensor in lm.state_dict().items():
         assert torch.equal(tensor, trained[f"causal_lm.lm.{name}"])

@@ -56,7 +56,11 @@ def _split(mesh: object, whole: torch.Tensor) -> DTensor:
 def test_gathering_keeps_the_structure() -> None:
     whole = torch.randn(4, 3)
     with alone() as mesh:
-        state = {"state": {0: {"exp_avg": _split(mesh, whole), "step": torch.tensor(3.0)}}, "groups": [{"lr": 0.1}], "n": (1,)}
+        state = {
+            "state": {0: {"exp_avg": _split(mesh, whole), "step": torch.tensor(3.0)}},
+            "groups": [{"lr": 0.1}],
+            "n": (1,),
+        }
         kept, dropped = gathered(state, keep=True), gathered(state, keep=False)
     assert torch.equal(kept["state"][0]["exp_avg"], whole)
     assert type(kept["state"][0]["exp_avg"]) is torch.Tensor
