@@ -53,6 +53,8 @@ def _candidates(lm: Any) -> Iterator[tuple[nn.Module, Callable[..., Tensor], int
         parameter = next(layer.parameters(), None)
         if parameter is None or parameter.device.type != "cpu" or layer is head:
             continue
+        if not all(weight.is_floating_point() for weight in layer.parameters()):
+            continue  # weights of 4 bits
         if type(layer) is nn.Linear and "lora_" not in name:
             if uses_onednn() and parameter.dtype == torch.float32:
                 yield layer, _linear, layer.in_features

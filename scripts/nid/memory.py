@@ -4,8 +4,8 @@ Bytes on each GPU, for LoRA with bf16 computation and gradient checkpointing:
 
 * weights: 2 a parameter; ``4bit``: 4.127 bits for those of the blocks' linear layers (NF4 has a byte of scale for 64
   weights, and for 256 of these a float32), 2 bytes for the others and for the largest layer, which is unpacked when it
-  computes; ``sharded``: 2 a parameter, shared out over the GPUs, and two whole blocks, the one that computes and the
-  one that is fetched;
+  computes; ``sharded``: 2 a parameter, shared out over the GPUs, and whole two blocks, the one that computes and the
+  one that is fetched, and the output projection;
 * adapters: 22 a parameter: bf16 weight and gradient (4), DDP's bucket of gradients (2), fairseq's float32 copies of
   both (8), Adam's two means (8); ``sharded`` shares them out, too;
 * activations: what gradient checkpointing keeps, each block's input, 2 a value; and one block with its gradients:
@@ -67,7 +67,8 @@ def need(shape: Shape, holding: str, *, rank: int, tokens: int, gpus: int) -> Ne
         unpacked = max(inputs * outputs for inputs, outputs in shape.projections)
         weights = shape.linear_weights * _NF4_BITS / 8 + 2 * (shape.other_weights + unpacked)
     else:
-        weights = 2 * shape.weights / shared + (2 * 2 * shape.block_weights if shared > 1 else 0)
+        whole = 2 * shape.block_weights + shape.vocabulary * shape.hidden if shared > 1 else 0
+        weights = 2 * (shape.weights / shared + whole)
     outputs = sum(outputs for _, outputs in shape.projections) + shape.hidden + shape.ffn  # attention's, and gate · up
     block = tokens * (2 * 2 * outputs + 2 * 4 * shape.hidden)
     kept = 2 * tokens * shape.layers * shape.hidden

@@ -59,7 +59,9 @@ def test_weights_dominate_and_shrink_as_they_should() -> None:
     whole, packed, shared = (need(shape, how, rank=8, tokens=4096, gpus=8) for how in memory.HOLDINGS)
     assert whole.weights == 2 * shape.weights
     assert 0.26 < packed.weights / whole.weights < 0.3
-    assert shared.weights == pytest.approx(whole.weights / 8 + 4 * shape.block_weights)
+    assert shared.weights == pytest.approx(
+        whole.weights / 8 + 4 * shape.block_weights + 2 * shape.vocabulary * shape.hidden
+    )
     assert whole.adapters == packed.adapters == 8 * shared.adapters
     assert whole.activations == packed.activations == shared.activations
 
