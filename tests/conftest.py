@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.commands import Runner
 from tests.toy import (
@@ -27,6 +28,9 @@ from tests.toy import (
     toy_dictionary,
     translate,
 )
+
+settings.register_profile("shared machine", deadline=None)  # how long an example takes says nothing there
+settings.load_profile("shared machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

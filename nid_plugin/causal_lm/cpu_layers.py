@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from nid_plugin.causal_lm.cpu_functions import linear_layer, lora_layer, rms_norm, silu_product
-from plugin_common.cpu_matmul import uses_onednn
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +55,7 @@ def _candidates(lm: Any) -> Iterator[tuple[nn.Module, Callable[..., Tensor], int
         if not all(weight.is_floating_point() for weight in layer.parameters()):
             continue  # weights of 4 bits
         if type(layer) is nn.Linear and "lora_" not in name:
-            if uses_onednn() and parameter.dtype == torch.float32:
-                yield layer, _linear, layer.in_features
+            yield layer, _linear, layer.in_features
         elif type(layer).__name__.endswith("RMSNorm") and hasattr(layer, "variance_epsilon"):
             yield layer, _norm, parameter.numel()
         elif all(hasattr(layer, part) for part in _GATED) and "SiLU" in type(layer.act_fn).__name__:
@@ -111,7 +109,7 @@ def _fits(states: Tensor, *weights: Tensor | None) -> bool:
 
 
 def _linear(layer: Any, states: Tensor) -> Tensor:
-    if _fits(states, layer.weight) and states.dtype == torch.float32:
+    if _fits(states, layer.weight, layer.bias):
         return linear_layer(states, layer.weight, layer.bias)
     result: Tensor = type(layer).forward(layer, states)
     return result

@@ -5,7 +5,6 @@ import torch
 
 from nid_plugin.causal_lm import cpu_layers
 from plugin_common import compat
-from plugin_common.cpu_matmul import uses_onednn
 
 compat.hide_broken_torchaudio()
 
@@ -79,7 +78,7 @@ def test_a_changed_model_computes_the_same(name, rank):
     names = list(lm.state_dict())
     norms = 2 * 2 + 1 + (4 if name == "qwen3" else 0)
     gated = 2
-    linear = 2 * 7 if uses_onednn() else 0
+    linear = 2 * 7
     adapted = 2 * 3 if rank else 0
     assert cpu_layers.install(lm) == norms + gated + linear + adapted
     assert_same_outcome(outcome(lm), expected)
@@ -100,7 +99,7 @@ def test_other_formulas_stay_as_they_are():
     """Gemma's norm multiplies by 1 + weight; GPT-2 has neither such norms nor gates."""
     gemma = make(Gemma2Config(**SHAPE, head_dim=8))
     expected = outcome(gemma)
-    assert cpu_layers.install(gemma) == (2 * 7 if uses_onednn() else 0)
+    assert cpu_layers.install(gemma) == 2 * 7
     assert_same_outcome(outcome(gemma), expected)
     assert cpu_layers.install(make(GPT2Config(vocab_size=67, n_embd=32, n_layer=2, n_head=4))) == 0
 
