@@ -91,17 +91,19 @@ def _rows(states: Tensor) -> Tensor:
     return states.reshape(-1, states.size(-1))
 
 
-def _keep(ctx: Any, rows: Tensor, recipe: _Recipe | None, *others: Tensor) -> None:
-    """Keep ``rows`` for the backward pass, or what they are made of."""
-    ctx.recipe, ctx.others = recipe, len(others)
-    ctx.save_for_backward(*others, *((rows,) if recipe is None else recipe.note_use()))
+def _keep(ctx: Any, rows: Tensor | None, recipe: _Recipe | None, *others: Tensor) -> None:
+    """Keep ``others`` and, unless None, ``rows`` for the backward pass, the latter perhaps as what they are made of."""
+    ctx.recipe = None if rows is None else recipe
+    ctx.others = len(others)
+    made_of = () if rows is None else (rows,) if recipe is None else recipe.note_use()
+    ctx.save_for_backward(*others, *made_of)
 
 
 def _kept(ctx: Any) -> tuple[Tensor, ...]:
-    """``(*others, rows)``."""
+    """``(*others, rows)``, without ``rows`` if they were None. May be called once."""
     saved = ctx.saved_tensors
-    others, inputs = saved[: ctx.others], saved[ctx.others :]
-    return (*others, inputs[0] if ctx.recipe is None else _rows(ctx.recipe.make(*inputs)))
+    others, rows = saved[: ctx.others], saved[ctx.others :]
+    return (*others, _rows(ctx.recipe.make(*rows))) if ctx.recipe is not None else saved
 
 
 def _normed(states: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
@@ -153,10 +155,7 @@ class _Linear(torch.autograd.Function):
         ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, recipe: _Recipe | None, *inputs: Tensor
     ) -> Tensor:
         rows = _rows(states)
-        if ctx.needs_input_grad[1]:
-            _keep(ctx, rows, recipe, weight)
-        else:
-            ctx.save_for_backward(weight)
+        _keep(ctx, rows if ctx.needs_input_grad[1] else None, recipe, weight)
         ctx.shape = states.shape
         return linear(rows, weight, bias).view(*states.shape[:-1], weight.size(0))
 
@@ -164,11 +163,11 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         for_states, for_weight, for_bias = ctx.needs_input_grad[:3]
-        weight = ctx.saved_tensors[0]
+        weight, *rows = _kept(ctx)
         grad = _rows(grad).contiguous()
         return (
             product(grad, weight).view(ctx.shape) if for_states else None,
-            _weight_gradient(grad, _kept(ctx)[1]) if for_weight else None,
+            _weight_gradient(grad, *rows) if for_weight else None,
             grad.sum(dim=0) if for_bias else None,
             *(None for _ in ctx.needs_input_grad[3:]),
         )
