@@ -24,7 +24,7 @@ from examples.nid_small_scale.documents import DOCUMENTS, read_list
 from examples.nid_small_scale.run import make_workspace
 from examples.nid_small_scale.sizes import SIZES, Size
 from examples.nid_small_scale.steps import stages
-from examples.nid_small_scale.tuning_steps import tuning_stages
+from examples.nid_small_scale.tuning_steps import gguf_file, tuning_stages
 from nid_plugin.documents.words import words
 from nid_plugin.markdown import table
 from nid_plugin.pairs import Pair, read_pairs
@@ -255,8 +255,8 @@ def write_tuning(folder: Path, work: Path, size: Size, found: dict[str, Any], sh
     numbers = {name: value for name, value in found.items() if name not in ("prompts", "completions")}
     (folder / "tuning.md").write_text(page, encoding="utf-8", newline="\n")
     text = json.dumps(numbers, indent=1, ensure_ascii=False) + "\n"
-    for place, called in {str(work): "WORK", str(ROOT): "."}.items():
-        text = text.replace(place, called)
+    for place, called in {str(gguf_file().parent): "MODEL", str(work): "WORK", str(ROOT): "."}.items():
+        text = text if place == "." else text.replace(place, called)  # the model's package is not installed
     (folder / "tuning.json").write_text(text, encoding="utf-8", newline="\n")
     tuning_results.draw(size, found, folder / "tuning.png")
 

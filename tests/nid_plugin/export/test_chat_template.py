@@ -13,6 +13,7 @@ PROMPTS = ["the old town", 'it\'s {{ odd }} {% if %} "quoted" \\ back\nand a lin
 FORMATS = [
     PairFormat(),
     PairFormat("template", '### Text:\n{prompt}\n### "Rest" \\n{{ it }}:\n{completion}'),
+    PairFormat("template", "Q: {prompt}\nA: {completion}"),  # the space is the completion's
     PairFormat("chat"),
 ]
 
