@@ -21,7 +21,29 @@ Sample = dict[str, Any]
 Indices = NDArray[np.int64]
 
 
-class CompletionDataset(FairseqDataset):
+class _Measured(FairseqDataset):
+    """Tells fairseq how long its examples are, after truncation.
+
+    Attributes:
+        sizes: ``[N]`` tokens of each.
+    """
+
+    sizes: Indices
+
+    def num_tokens(self, index: int) -> int:
+        """Tokens of an example."""
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices: Indices) -> Indices:
+        """:meth:`num_tokens` of many."""
+        return self.sizes[indices]
+
+    def size(self, index: int) -> int:
+        """:meth:`num_tokens`, by the name that fairseq filters by."""
+        return self.num_tokens(index)
+
+
+class CompletionDataset(_Measured):
     """Pairs of one or more files, whose loss is on the completions.
 
     A pair's index counts through the files in their order. A batch holds the tokens of its pairs ("documents") one
@@ -145,18 +167,6 @@ class CompletionDataset(FairseqDataset):
             )  # fmt: skip
         return batches
 
-    def num_tokens(self, index: int) -> int:
-        """Tokens of a pair, after truncation."""
-        return int(self.sizes[index])
-
-    def num_tokens_vec(self, indices: Indices) -> Indices:
-        """:meth:`num_tokens` of many."""
-        return self.sizes[indices]
-
-    def size(self, index: int) -> int:
-        """Tokens of a pair, after truncation."""
-        return int(self.sizes[index])
-
 
 def _drawn(indices: Indices, weight: float) -> Indices:
     """Each index ``floor(weight)`` times, and a random part of them once more."""
@@ -172,7 +182,7 @@ def without_beginning(prompt: Indices, head: int, kept: int) -> Indices:
     return np.concatenate([prompt[:head], prompt[len(prompt) - (kept - head) :]])
 
 
-class PromptDataset(FairseqDataset):
+class PromptDataset(_Measured):
     """Prompts to go on from, each once and in order, padded on the left.
 
     Attributes:
@@ -269,18 +279,6 @@ class PromptDataset(FairseqDataset):
         if max_tokens is not None and longest > max_tokens:
             raise UserError(f"a prompt of {longest} tokens does not fit into `--max-tokens {max_tokens}`; raise it")
         return list(super().batch_by_size(indices, max_tokens, max_sentences, 1)) if len(indices) else []
-
-    def num_tokens(self, index: int) -> int:
-        """Tokens of a prompt, after truncation."""
-        return int(self.sizes[index])
-
-    def num_tokens_vec(self, indices: Indices) -> Indices:
-        """:meth:`num_tokens` of many."""
-        return self.sizes[indices]
-
-    def size(self, index: int) -> int:
-        """Tokens of a prompt, after truncation."""
-        return int(self.sizes[index])
 
 
 def _check_room(limit: int | None, heads: Indices, name: str) -> None:

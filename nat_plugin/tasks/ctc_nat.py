@@ -22,6 +22,7 @@ from nat_plugin.tasks.data_checks import check_data_folder, check_targets, repor
 from nat_plugin.tasks.pmlm_loading import check_dictionary, fill_in, load_weights
 from nat_plugin.tasks.translation_dataset import TranslationDataset, line_list
 from nat_plugin.tasks.validation_bleu import log_bleu_of_empty_hypotheses
+from plugin_common.batching import counted_for_nothing
 from plugin_common.errors import UserError, raise_all
 
 logger = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ class CtcNatTask(TranslationTask):
             criterion.set_num_updates(update_num)
         loss, sample_size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         if ignore_grad:
-            sample_size, log = 0 * sample_size, {name: 0 * value for name, value in log.items()}
+            sample_size, log = counted_for_nothing(sample_size, log)
         return loss, sample_size, log
 
     # ---- decoding ---------------------------------------------------------------------------------------------------

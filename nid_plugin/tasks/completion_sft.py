@@ -22,6 +22,7 @@ from nid_plugin.models.hf_causal_lm import check_options
 from nid_plugin.tasks.pair_files import WeightedFile, files_of_split, numbered_splits, parse_files
 from nid_plugin.tasks.token_vocabulary import TokenVocabulary, unescaped
 from nid_plugin.tokenized_pairs import TokenizedPairs, tokenize_pairs
+from plugin_common.batching import counted_for_nothing
 from plugin_common.errors import UserError, raise_all
 
 logger = logging.getLogger(__name__)
@@ -317,7 +318,7 @@ class CompletionSftTask(FairseqTask):
         """As fairseq's; the stand-in for a batch that a process lacks at an epoch's end counts for nothing."""
         loss, sample_size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         if ignore_grad:
-            sample_size, log = 0 * sample_size, {name: 0 * value for name, value in log.items()}
+            sample_size, log = counted_for_nothing(sample_size, log)
         return loss, sample_size, log
 
     # ---- generation -------------------------------------------------------------------------------------------------
