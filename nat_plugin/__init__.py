@@ -5,7 +5,6 @@ fairseq it loads nothing heavy; programs that need fairseq's registries call :fu
 """
 
 import sys
-from importlib import import_module
 
 _COMPONENTS = (
     "nat_plugin.models.upsamplers",
@@ -23,11 +22,9 @@ def register() -> None:
 
     Can be called any number of times.
     """
-    from plugin_common import compat
+    from plugin_common.registration import register_components
 
-    compat.apply()
-    for component in _COMPONENTS:
-        import_module(component)
+    register_components(_COMPONENTS)
 
 
 if "fairseq" in sys.modules:

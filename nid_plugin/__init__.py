@@ -6,7 +6,6 @@ registries call :func:`register`.
 """
 
 import sys
-from importlib import import_module
 
 _COMPONENTS = (
     "nid_plugin.optim.fused_adamw",
@@ -21,11 +20,9 @@ def register() -> None:
 
     Can be called any number of times.
     """
-    from plugin_common import compat
+    from plugin_common.registration import register_components
 
-    compat.apply()
-    for component in _COMPONENTS:
-        import_module(component)
+    register_components(_COMPONENTS)
 
 
 if "fairseq" in sys.modules:

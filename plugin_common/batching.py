@@ -9,11 +9,6 @@ from numpy.typing import NDArray
 BatchBySize = Callable[..., list[Any]]
 
 
-def counted_for_nothing(sample_size: Any, log: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Sample size and counts of a stand-in: fairseq runs one, without gradient, on a process whose batches are over."""
-    return 0 * sample_size, {name: 0 * value for name, value in log.items()}
-
-
 def batch_every_sentence(
     batch_by_size: BatchBySize,
     indices: NDArray[np.int64],

@@ -10,8 +10,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import TypeVar
 
 from plugin_common.errors import UserError
+
+Request = TypeVar("Request")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,24 @@ def resumable(
     except KeyboardInterrupt:
         _tell(f"{front}interrupted; {interrupted}")
         return 130
+
+
+def read_and_run(
+    read: Callable[[Sequence[str]], Request], act: Callable[[Request], int | None], argv: Sequence[str] | None
+) -> int:
+    """Run a script whose options are read first, then acted on: 2 for wrong options, else as :func:`resumable`.
+
+    Args:
+        read: makes a request of the words of the command line; raises ``UserError`` for wrong ones.
+        act: does what is asked for.
+        argv: the words; None: those of this process.
+    """
+    try:
+        asked = read(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        _tell(f"error: {error}")
+        return 2
+    return resumable(lambda: act(asked))
 
 
 def _failed(name: str, message: str) -> int:

@@ -22,7 +22,7 @@ from examples.ctc_nat_small_scale.commands import HERE, ROOT, Setting
 from examples.ctc_nat_small_scale.options import Request, keep_setting, request
 from examples.ctc_nat_small_scale.schedule import OUT_OF_TIME, Work, make
 from examples.ctc_nat_small_scale.units import Unit, drop_outdated, mark_made, units, workspace
-from plugin_common.command_line import resumable
+from plugin_common.command_line import read_and_run
 from plugin_common.errors import UserError
 from plugin_common.stage_runner import Runner, project_programs
 from plugin_common.stages import plan, show_plan
@@ -108,12 +108,7 @@ def alone_in(work: Path) -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 on success, 1 when a part failed, 2 for wrong options, 75 when time was up, 130 when interrupted."""
-    try:
-        asked = request(sys.argv[1:] if argv is None else argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    status = resumable(lambda: run(asked))
+    status = read_and_run(request, run, argv)
     if status == OUT_OF_TIME:
         print("time is up; the same command goes on from here", file=sys.stderr)
     return status

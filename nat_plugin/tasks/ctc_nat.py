@@ -22,8 +22,8 @@ from nat_plugin.tasks.data_checks import check_data_folder, check_targets, repor
 from nat_plugin.tasks.pmlm_loading import check_dictionary, fill_in, load_weights
 from nat_plugin.tasks.translation_dataset import TranslationDataset, line_list
 from nat_plugin.tasks.validation_bleu import log_bleu_of_empty_hypotheses
-from plugin_common.batching import counted_for_nothing
 from plugin_common.errors import UserError, raise_all
+from plugin_common.stand_in_batches import StandInsCountForNothing
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class CtcNatConfig(DecodingConfig, TranslationConfig):
 
 
 @register_task("ctc_nat", dataclass=CtcNatConfig)
-class CtcNatTask(TranslationTask):
+class CtcNatTask(StandInsCountForNothing, TranslationTask):
     """Every sentence of every split is seen: none is dropped at the end of a batch list or for its length."""
 
     cfg: CtcNatConfig
@@ -213,17 +213,13 @@ class CtcNatTask(TranslationTask):
         criterion: Any,
         optimizer: Any,
         update_num: int,
-        ignore_grad: bool = False,
+        *more: Any,
+        **named: Any,
     ) -> tuple[Tensor, Any, dict[str, Any]]:
-        """As fairseq's; tells the criterion how many updates are done; the stand-in for a batch that a process lacks
-        at an epoch's end counts for nothing.
-        """
+        """As fairseq's; tells the criterion how many updates are done."""
         if hasattr(criterion, "set_num_updates"):
             criterion.set_num_updates(update_num)
-        loss, sample_size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        if ignore_grad:
-            sample_size, log = counted_for_nothing(sample_size, log)
-        return loss, sample_size, log
+        return super().train_step(sample, model, criterion, optimizer, update_num, *more, **named)
 
     # ---- decoding ---------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ from nid_plugin.models.hf_causal_lm import check_options
 from nid_plugin.tasks.pair_files import WeightedFile, files_of_split, numbered_splits, parse_files
 from nid_plugin.tasks.token_vocabulary import TokenVocabulary, unescaped
 from nid_plugin.tokenized_pairs import TokenizedPairs, tokenize_pairs
-from plugin_common.batching import counted_for_nothing
 from plugin_common.errors import UserError, raise_all
+from plugin_common.stand_in_batches import StandInsCountForNothing
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class CompletionSftConfig(FairseqDataclass):
 
 
 @register_task("completion_sft", dataclass=CompletionSftConfig)
-class CompletionSftTask(FairseqTask):
+class CompletionSftTask(StandInsCountForNothing, FairseqTask):
     """Every pair of every split is seen. Format, base and its fingerprint travel in the checkpoint's model settings."""
 
     cfg: CompletionSftConfig
@@ -303,23 +303,6 @@ class CompletionSftTask(FairseqTask):
     def max_positions(self) -> None:
         """None: pairs and prompts are cut, never filtered."""
         return
-
-    # ---- training ---------------------------------------------------------------------------------------------------
-
-    def train_step(
-        self,
-        sample: dict[str, Any],
-        model: Any,
-        criterion: Any,
-        optimizer: Any,
-        update_num: int,
-        ignore_grad: bool = False,
-    ) -> tuple[Tensor, Any, dict[str, Any]]:
-        """As fairseq's; the stand-in for a batch that a process lacks at an epoch's end counts for nothing."""
-        loss, sample_size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        if ignore_grad:
-            sample_size, log = counted_for_nothing(sample_size, log)
-        return loss, sample_size, log
 
     # ---- generation -------------------------------------------------------------------------------------------------
 

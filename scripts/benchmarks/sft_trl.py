@@ -39,6 +39,48 @@ def _filling(packing: str) -> dict[str, Any]:
     return {"packing": True, "packing_strategy": packing}
 
 
+def _model(folder: str, options: Options) -> Any:
+    """The model, with adapters if asked for, in the options' precision."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    dtype = getattr(torch, options.dtype)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    if options.tuning != "lora":
+        return model
+    config = LoraConfig(
+        r=options.lora_rank, lora_alpha=options.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=False)  # adapters in the model's precision
+
+
+def _training_arguments(scratch: str, options: Options, setting: TrlSetting) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=scratch,
+        per_device_train_batch_size=setting.rows,
+        gradient_accumulation_steps=setting.batches,
+        max_length=options.max_length,
+        completion_only_loss=True,
+        gradient_checkpointing=False,
+        learning_rate=options.lr,
+        lr_scheduler_type="constant",
+        optim="adamw_torch_fused",
+        max_grad_norm=1.0,
+        max_steps=1_000_000,
+        logging_steps=1_000_000,
+        save_strategy="no",
+        report_to=[],
+        bf16=False,  # no autocast: the weights have their precision
+        use_cpu=True,
+        seed=1,
+        disable_tqdm=True,
+        **_filling(setting.packing),
+    )
+
+
 def train(turns: Turns, folder: str, pairs: str, options: Options, setting: TrlSetting) -> None:
     """Train until the turns are over.
 
@@ -50,24 +92,12 @@ def train(turns: Turns, folder: str, pairs: str, options: Options, setting: TrlS
         setting: see there.
     """
     compat.hide_broken_torchaudio()
-    import torch
     from datasets import Dataset, disable_progress_bars
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from transformers import AutoTokenizer, TrainerCallback
+    from trl import SFTTrainer
 
     disable_progress_bars()
     logging.getLogger("trl").setLevel(logging.ERROR)  # else it tells of each pair whose halves join inside a token
-    dtype = getattr(torch, options.dtype)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
-    if options.tuning == "lora":
-        config = LoraConfig(
-            r=options.lora_rank,
-            lora_alpha=options.lora_alpha,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(model, config, autocast_adapter_dtype=False)  # adapters in the model's precision
     read = {"tokens": 0, "places": 0, "losses": 0.0}
 
     class CountingTrainer(SFTTrainer):
@@ -89,34 +119,12 @@ def train(turns: Turns, folder: str, pairs: str, options: Options, setting: TrlS
             read.update(tokens=0, places=0, losses=0.0)
             turns.update(int(noted["tokens"]), int(noted["places"]), noted["losses"])
 
+    examples = [{"prompt": pair.prompt, "completion": pair.completion} for pair in read_pairs(pairs)]
     with tempfile.TemporaryDirectory() as scratch:
-        args = SFTConfig(
-            output_dir=scratch,
-            per_device_train_batch_size=setting.rows,
-            gradient_accumulation_steps=setting.batches,
-            max_length=options.max_length,
-            completion_only_loss=True,
-            gradient_checkpointing=False,
-            learning_rate=options.lr,
-            lr_scheduler_type="constant",
-            optim="adamw_torch_fused",
-            max_grad_norm=1.0,
-            max_steps=1_000_000,
-            logging_steps=1_000_000,
-            save_strategy="no",
-            report_to=[],
-            bf16=False,  # no autocast: the weights have their precision
-            use_cpu=True,
-            seed=1,
-            disable_tqdm=True,
-            **_filling(setting.packing),
-        )
         trainer = CountingTrainer(
-            model=model,
-            args=args,
-            train_dataset=Dataset.from_list(
-                [{"prompt": pair.prompt, "completion": pair.completion} for pair in read_pairs(pairs)]
-            ),
+            model=_model(folder, options),
+            args=_training_arguments(scratch, options, setting),
+            train_dataset=Dataset.from_list(examples),
             processing_class=AutoTokenizer.from_pretrained(folder),
             callbacks=[AfterUpdate()],
         )

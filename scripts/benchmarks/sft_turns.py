@@ -5,16 +5,15 @@ which holds it when its turn is over. While one side trains, the others wait wit
 """
 
 import math
-import multiprocessing
 import os
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
+from scripts.benchmarks.child_process import ChildProcess
 from scripts.benchmarks.steps import resident_mib
 
 
@@ -74,7 +73,7 @@ class Turns:
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
 
-class Side:
+class Side(ChildProcess):
     """``with Side(train, …) as turn: turn()`` lets ``train(turns, *arguments)`` make its next turn in its process.
 
     The process starts at once; entering waits for the end of its warm-up.
@@ -84,51 +83,19 @@ class Side:
     """
 
     def __init__(self, train: Callable[..., None], *arguments: Any, warm_up: int, updates: int, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, train, arguments, warm_up, updates, threads), daemon=True
-        )
-        self._process.start()
-        theirs.close()
+        super().__init__(_serve, train, arguments, warm_up, updates, threads, patience=20)
 
     def __call__(self) -> Turn:
-        self._pipe.send(None)
-        turn: Turn = self._answer()
+        turn: Turn = self.ask(None)
         return turn
 
-    def _answer(self) -> Any:
+    def __enter__(self) -> Self:
         try:
-            answer = self._pipe.recv()
-        except EOFError:
-            self._process.join()
-            raise RuntimeError(
-                f"a side's process ended with status {self._process.exitcode} (-9: memory was full)"
-            ) from None
-        if isinstance(answer, str):
-            raise RuntimeError(answer)
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        self._pipe.close()
-        self._process.join(timeout=20)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-    def __enter__(self) -> "Side":
-        try:
-            self._answer()
+            self.answer()
         except BaseException:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _serve(

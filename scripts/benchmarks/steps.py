@@ -10,21 +10,21 @@ torch's allocator. Gradients of the previous step are dropped first.
 """
 
 import contextlib
-import ctypes
 import functools
 import gc
 import math
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import torch
+
+from plugin_common.free_memory import give_back_free_memory
+from scripts.benchmarks.child_process import ChildProcess
 
 
 class Steps(Protocol):
@@ -46,7 +46,7 @@ class Step:
     value: Any
 
 
-class StepProcess:
+class StepProcess(ChildProcess):
     """``with StepProcess(make, *arguments) as step: step()`` runs a step of ``make(*arguments)`` in another process.
 
     What ``step`` is called with goes to the step. ``threads`` are those on the CPU; ``tf32`` lets CUDA's float32
@@ -59,45 +59,12 @@ class StepProcess:
     def __init__(
         self, make: Callable[..., Steps], *arguments: Any, device: str = "cpu", threads: int = 1, tf32: bool = False
     ) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, make, arguments, device, threads, tf32), daemon=True
-        )
-        self._process.start()
-        theirs.close()
-        self._answer()
+        super().__init__(_serve, make, arguments, device, threads, tf32)
+        self.answer()
 
     def __call__(self, *arguments: Any) -> Step:
-        self._pipe.send(arguments)
-        return self._answer()
-
-    def _answer(self) -> Any:
-        try:
-            answer = self._pipe.recv()
-        except EOFError:
-            self._process.join()
-            raise RuntimeError(
-                f"a step's process ended with status {self._process.exitcode} (-9: memory was full)"
-            ) from None
-        if isinstance(answer, str):
-            raise RuntimeError(answer)
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        self._pipe.close()
-        self._process.join(timeout=10)
-        if self._process.is_alive():
-            self._process.kill()
-
-    def __enter__(self) -> "StepProcess":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        step: Step = self.ask(arguments)
+        return step
 
 
 def _serve(
@@ -126,8 +93,7 @@ def _serve(
 def cpu_step(step: Callable[[], Any]) -> Step:
     """Run and measure one step on the CPU."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that the C library still holds is not in use
+    give_back_free_memory()  # what the C library still holds is not in use
     before = resident_mib("VmRSS")
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -4,11 +4,59 @@ import argparse
 import os
 import platform
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 PRECISIONS = ("fp16", "bf16", "fp32")
+SCALES = ("full", "tiny")
+ChoicesT = TypeVar("ChoicesT")
 _SETTING = re.compile(r"([a-z0-9-]+)\.([A-Za-z][A-Za-z0-9_-]*)(?:=(.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Request(Generic[ChoicesT]):
+    """What is to be done.
+
+    Attributes:
+        choices: the reproduction.
+        scale: ``full`` or ``tiny``.
+        selected: names of the stages to look at, in order.
+        redo: names of stages to run in any case.
+        dry_run: only tell.
+    """
+
+    choices: ChoicesT
+    scale: str
+    selected: tuple[str, ...]
+    redo: tuple[str, ...]
+    dry_run: bool
+
+
+def new_parser(description: str, examples: str, names: Iterable[str]) -> argparse.ArgumentParser:
+    """A command line whose first word is one of ``names``; its values are checked later, all at once.
+
+    Args:
+        description: of the program.
+        examples: command lines, each indented by two.
+        names: of the reproductions.
+    """
+    made = argparse.ArgumentParser(
+        prog="reproduce.py",
+        description=description,
+        epilog=f"example:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("reproduction", help=" | ".join(names))
+    return made
+
+
+def unknown_values(named: Iterable[tuple[str, str, Collection[str]]]) -> Iterator[str]:
+    """What is wrong with options, each given as its name, its value and the values that it may have."""
+    for option, value, known in named:
+        if value not in known:
+            yield f"{option} {value}: expected one of {', '.join(known)}"
 
 
 def add_stage_options(parser: argparse.ArgumentParser, *, setting: str) -> None:

@@ -2,12 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from plugin_common.errors import raise_all
 from scripts.common.request_options import (
     PRECISIONS,
+    SCALES,
+    Request,
     add_stage_options,
     check_work,
     cores,
@@ -15,7 +16,9 @@ from scripts.common.request_options import (
     extra_options,
     gpus_to_use,
     looks_like_missing_folder,
+    new_parser,
     selected_stages,
+    unknown_values,
     whole_number,
 )
 from scripts.nat.pipeline import ROOT, Choices, stages
@@ -23,38 +26,16 @@ from scripts.nat.recipes import RECIPES, tiny
 from scripts.nat.training import Machine, least_gpu_tokens
 
 DATA = ("distilled", "raw", "mixed")
-SCALES = ("full", "tiny")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be done.
-
-    Attributes:
-        choices: the reproduction.
-        scale: ``full`` or ``tiny``.
-        selected: names of the stages to look at, in order.
-        redo: names of stages to run in any case.
-        dry_run: only tell.
-    """
-
-    choices: Choices
-    scale: str
-    selected: tuple[str, ...]
-    redo: tuple[str, ...]
-    dry_run: bool
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line. Values are checked by :func:`request`, so that all that is wrong is told at once."""
-    made = argparse.ArgumentParser(
-        prog="reproduce.py",
-        description="From nothing to a BLEU with its signature: download, clean, prune, tokenise, train the "
-        "autoregressive baseline, distil, train the one-pass model, translate, score, time.",
-        epilog="example:\n  scripts/nat/wmt16_enro.sh --dry-run\n  scripts/nat/wmt16_enro.sh --work runs/enro --gpus 8",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = new_parser(
+        "From nothing to a BLEU with its signature: download, clean, prune, tokenise, train the autoregressive "
+        "baseline, distil, train the one-pass model, translate, score, time.",
+        "  scripts/nat/wmt16_enro.sh --dry-run\n  scripts/nat/wmt16_enro.sh --work runs/enro --gpus 8",
+        RECIPES,
     )
-    made.add_argument("reproduction", help=" | ".join(RECIPES))
     made.add_argument("--work", metavar="DIR", help="where everything goes (default: runs/REPRODUCTION)")
     made.add_argument("--gpus", metavar="N", help="GPUs to use; 0 is the CPU (default: all that are there)")
     made.add_argument(
@@ -82,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def request(argv: Sequence[str]) -> Request:
+def request(argv: Sequence[str]) -> Request[Choices]:
     """What a command line asks for.
 
     Raises:
@@ -90,16 +71,14 @@ def request(argv: Sequence[str]) -> Request:
     """
     args, unknown = parser().parse_known_args(argv)
     problems = [f"{word}: no such option; --help lists them" for word in unknown]
-    problems += [
-        f"{option} {value}: expected one of {', '.join(known)}"
-        for option, value, known in (
-            ("reproduction", args.reproduction, tuple(RECIPES)),
+    problems += unknown_values(
+        [
+            ("reproduction", args.reproduction, RECIPES),
             ("--data", args.data, DATA),
             ("--precision", args.precision or "fp32", PRECISIONS),
             ("--scale", args.scale, SCALES),
-        )
-        if value not in known
-    ]
+        ]
+    )
     gpus = gpus_to_use(args.gpus, problems)
     if args.precision == "fp16" and gpus == 0:
         problems.append("--precision fp16: only for GPUs; on the CPU give bf16 or fp32")

@@ -15,12 +15,12 @@ import os
 from collections.abc import Sequence
 
 from plugin_common.atomic_file import atomic_output
-from plugin_common.command_line import resumable
-from plugin_common.errors import UserError
+from plugin_common.command_line import read_and_run
 from plugin_common.stage_runner import Runner, locked, project_programs
 from plugin_common.stages import plan, show_plan
-from scripts.nat.options import Request, request
-from scripts.nat.pipeline import ROOT, stages, workspace
+from scripts.common.request_options import Request
+from scripts.nat.options import request
+from scripts.nat.pipeline import ROOT, Choices, stages, workspace
 from scripts.nat.summary import summarise, table
 
 PACKAGES = ("ve-fairseq", "torch", "transformers", "tokenizers", "sacrebleu", "sacremoses")
@@ -39,7 +39,7 @@ def runner(gpus: int) -> Runner:
     )
 
 
-def reproduce(asked: Request) -> None:
+def reproduce(asked: Request[Choices]) -> None:
     """Do what is asked for, or tell what would be done."""
     choices = asked.choices
     made, space = stages(choices), workspace(choices)
@@ -61,12 +61,7 @@ def reproduce(asked: Request) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 on success, 1 when a stage failed, 2 for wrong options, 130 when interrupted."""
-    try:
-        asked = request(sys.argv[1:] if argv is None else argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return resumable(lambda: reproduce(asked))
+    return read_and_run(request, reproduce, argv)
 
 
 if __name__ == "__main__":

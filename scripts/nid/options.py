@@ -2,17 +2,20 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from plugin_common.errors import raise_all
 from scripts.common.request_options import (
+    SCALES,
+    Request,
     add_stage_options,
     check_work,
     extra_options,
     gpus_to_use,
     looks_like_missing_folder,
+    new_parser,
     selected_stages,
+    unknown_values,
     whole_number,
 )
 from scripts.nid.choices import CONTROLS, Asking, Benchmark, Choices, Control
@@ -22,42 +25,20 @@ from scripts.nid.recipes import RECIPES, Recipe, tiny
 from scripts.nid.training import LAUNCHERS, Machine
 
 PRECISIONS = ("bf16", "fp32")
-SCALES = ("full", "tiny")
 OPENWEBTEXT = "Skylion007/openwebtext"
 JUDGES = {"mt-bench": "gpt-4", "arena-hard": "gpt-4-1106-preview"}
 ARENA_BENCH, ARENA_BASELINE = "arena-hard-v0.1", "gpt-4-0314"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be done.
-
-    Attributes:
-        choices: the reproduction.
-        scale: ``full`` or ``tiny``.
-        selected: names of the stages to look at, in order.
-        redo: names of stages to run in any case.
-        dry_run: only tell.
-    """
-
-    choices: Choices
-    scale: str
-    selected: tuple[str, ...]
-    redo: tuple[str, ...]
-    dry_run: bool
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line. Values are checked by :func:`request`, so that all that is wrong is told at once."""
-    made = argparse.ArgumentParser(
-        prog="reproduce.py",
-        description="From documents to scores: halve them, let a teacher complete the first halves, audit, fine-tune "
-        "with LoRA, export, answer MT-Bench and Arena-Hard, let them be judged.",
-        epilog="example:\n  scripts/nid/mistral_7b.sh --dry-run --gpus 8\n  scripts/nid/mistral_7b.sh --gpus 8 "
-        "--max-cost 2000 --mt-bench FastChat/fastchat/llm_judge/data --judge-max-cost 20",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = new_parser(
+        "From documents to scores: halve them, let a teacher complete the first halves, audit, fine-tune with LoRA, "
+        "export, answer MT-Bench and Arena-Hard, let them be judged.",
+        "  scripts/nid/mistral_7b.sh --dry-run --gpus 8\n  scripts/nid/mistral_7b.sh --gpus 8 --max-cost 2000 "
+        "--mt-bench FastChat/fastchat/llm_judge/data --judge-max-cost 20",
+        RECIPES,
     )
-    made.add_argument("reproduction", help=" | ".join(RECIPES))
     made.add_argument(
         "--work", metavar="DIR", help="where everything goes; all reproductions may share it (default: runs/nid)"
     )
@@ -143,7 +124,7 @@ def _add_scores(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--lm-eval", default="", metavar="TASKS", help="such as openllm; runs lm-evaluation-harness")
 
 
-def request(argv: Sequence[str]) -> Request:
+def request(argv: Sequence[str]) -> Request[Choices]:
     """What a command line asks for.
 
     Raises:
@@ -189,15 +170,15 @@ def _absolute(path: str) -> str:
 
 
 def _unknown_words(args: argparse.Namespace) -> Iterator[str]:
-    for option, value, known in (
-        ("reproduction", args.reproduction, tuple(RECIPES)),
-        ("--scale", args.scale, SCALES),
-        ("--launch", args.launch, LAUNCHERS),
-        ("--weights", args.weights or HOLDINGS[0], HOLDINGS),
-        ("--precision", args.precision, PRECISIONS),
-    ):
-        if value not in known:
-            yield f"{option} {value}: expected one of {', '.join(known)}"
+    yield from unknown_values(
+        [
+            ("reproduction", args.reproduction, RECIPES),
+            ("--scale", args.scale, SCALES),
+            ("--launch", args.launch, LAUNCHERS),
+            ("--weights", args.weights or HOLDINGS[0], HOLDINGS),
+            ("--precision", args.precision, PRECISIONS),
+        ]
+    )
     if Control.from_text(args.control) is None:
         yield f"--control {args.control}: expected one of {', '.join(CONTROLS)} (N: a number of pairs)"
     for option, url in (("teacher", args.teacher_url), ("judge", args.judge_url), ("answers", args.answers_url)):

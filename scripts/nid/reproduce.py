@@ -14,12 +14,13 @@ import os
 from collections.abc import Sequence
 
 from plugin_common.atomic_file import atomic_output
-from plugin_common.command_line import resumable
-from plugin_common.errors import UserError
+from plugin_common.command_line import read_and_run
 from plugin_common.stage_runner import Runner, locked, project_programs
 from plugin_common.stages import plan, show_plan
+from scripts.common.request_options import Request
+from scripts.nid.choices import Choices
 from scripts.nid.costs import cost_lines
-from scripts.nid.options import Request, request
+from scripts.nid.options import request
 from scripts.nid.pipeline import ROOT, stages, workspace
 from scripts.nid.summary import as_json, serving_lines, summarise, table
 
@@ -41,7 +42,7 @@ def runner() -> Runner:
     )
 
 
-def reproduce(asked: Request) -> None:
+def reproduce(asked: Request[Choices]) -> None:
     """Do what is asked for, or tell what would be done."""
     choices = asked.choices
     made, space = stages(choices), workspace(choices)
@@ -65,12 +66,7 @@ def reproduce(asked: Request) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 on success, 1 when a stage failed, 2 for wrong options, 130 when interrupted."""
-    try:
-        asked = request(sys.argv[1:] if argv is None else argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return resumable(lambda: reproduce(asked))
+    return read_and_run(request, reproduce, argv)
 
 
 if __name__ == "__main__":
