@@ -39,9 +39,6 @@ def install(lm: Any) -> int:
         if known[kind]:
             layer.forward = MethodType(forward, layer)
             changed += 1
-    if _head_is_tied(lm):
-        # The head's dense gradient takes the few rows of the input in; without that a second dense one is made.
-        lm.get_input_embeddings().sparse = True
     return changed
 
 
@@ -87,16 +84,6 @@ def _same(layer: nn.Module, forward: Callable[..., Tensor], width: int) -> bool:
     if not same:
         logger.info("%s stays as it is: it computes something else than its parts tell", type(layer).__name__)
     return same
-
-
-def _head_is_tied(lm: Any) -> bool:
-    embeddings, head = lm.get_input_embeddings(), lm.get_output_embeddings()
-    return (
-        type(embeddings) is nn.Embedding
-        and type(head) is nn.Linear
-        and embeddings.weight is head.weight
-        and embeddings.weight.device.type == "cpu"
-    )
 
 
 def _fits(states: Tensor, *weights: Tensor | None) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nid_plugin.causal_lm import packed_attention
+from nid_plugin.causal_lm import packed_attention, tied_embedding
 from plugin_common.hf_folder import quiet_transformers
 
 # Families whose logits are the projection of the last states and nothing else. Others cap, scale or shift them: there
@@ -58,12 +58,18 @@ class CausalLm(nn.Module):
         if not has_plain_head(self.lm):
             logits = self.lm(**read, logits_to_keep=positions).logits[0]
             return LmOutput(logits.new_empty(len(positions), 0), None, None, logits)
-        hidden = self.lm.base_model(**read).last_hidden_state[0].index_select(0, positions)
         head = self.lm.get_output_embeddings()
         # Views, because DDP's search for unused parameters follows the graph of the outputs and takes a bare parameter
         # among them for one used outside.
+        if tied_embedding.is_trained_on_cpu(self.lm):
+            for_lookup, weight = tied_embedding.both_uses(head.weight)
+            embedded = tied_embedding.lookup(self.lm.get_input_embeddings(), for_lookup, tokens)
+            read = read | {"input_ids": None, "inputs_embeds": embedded[None]}
+        else:
+            weight = head.weight.view_as(head.weight)
         bias = None if head.bias is None else head.bias.view_as(head.bias)
-        return LmOutput(hidden, head.weight.view_as(head.weight), bias, None)
+        hidden = self.lm.base_model(**read).last_hidden_state[0].index_select(0, positions)
+        return LmOutput(hidden, weight, bias, None)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CausalLm":
         """As ``nn.Module``'s (``.to()``, ``.bfloat16()``, …), but buffers keep their precision.

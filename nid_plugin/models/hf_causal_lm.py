@@ -16,6 +16,7 @@ from torch import Tensor
 from nid_plugin.causal_lm import lora, packed_attention, sharded, source
 from nid_plugin.causal_lm.lm import CausalLm, LmOutput, config_from_json, untrained_lm
 from plugin_common.errors import UserError, raise_all
+from plugin_common.free_memory import give_back_free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +125,6 @@ class HfCausalLm(BaseFairseqModel):
         super().__init__()
         self.cfg = cfg
         self.causal_lm = CausalLm(lm, str(cfg.attention))
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            lm.get_input_embeddings().sparse = False  # neither DDP nor FSDP2 averages gradients of a few rows
         if cfg.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -179,7 +178,12 @@ class HfCausalLm(BaseFairseqModel):
         self, src_tokens: Tensor, position_ids: Tensor, document_lengths: Sequence[int], positions: Tensor
     ) -> LmOutput:
         """See :meth:`nid_plugin.causal_lm.lm.CausalLm.forward`."""
-        return self.causal_lm(src_tokens, position_ids, document_lengths, positions)
+        output: LmOutput = self.causal_lm(src_tokens, position_ids, document_lengths, positions)
+        if self.training and not self.uses_adapters and src_tokens.device.type == "cpu":
+            # A step's memory is at its fullest in the loss, and gradients and states of the optimizer that lie between
+            # activations of other batches leave holes of a third of it.
+            give_back_free_memory()
+        return output
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
