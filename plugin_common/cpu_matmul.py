@@ -13,6 +13,7 @@ _WORTHWHILE = 1 << 24
 # Results are made in tiles of about this many elements: 16 MiB, which the C library hands out again and again, where
 # larger memory comes from the kernel anew each time, page by page.
 _TILE_ELEMENTS = 1 << 22
+_TRANSPOSED_COLUMNS = 1 << 15
 
 
 def linear_into(out: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -38,6 +39,19 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def product(left: Tensor, right: Tensor) -> Tensor:
     """``left [n, m] @ right [m, k]``."""
     return _onednn(left, right.t(), None) if _prefers_onednn(left, right) else left @ right
+
+
+def transposed_product(left: Tensor, right: Tensor) -> Tensor:
+    """``left.T @ right`` for ``left [n, m]`` and ``right [n, k]``, without a copy of all of ``left`` on a CPU.
+
+    The libraries turn a transposed matrix round in memory first; so it is taken by its columns.
+    """
+    columns = _TRANSPOSED_COLUMNS if left.device.type == "cpu" else left.size(1)
+    out = right.new_empty(left.size(1), right.size(1))
+    for start in range(0, left.size(1), columns):
+        tile = slice(start, start + columns)
+        torch.mm(left[:, tile].t(), right, out=out[tile])
+    return out
 
 
 def _prefers_onednn(left: Tensor, right: Tensor) -> bool:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from plugin_common.cpu_matmul import linear_into, product
+from plugin_common.cpu_matmul import linear_into, product, transposed_product
 
 # Element-wise work goes through about this many logits at a time. On a CPU: small enough for a cache that cores share,
 # large enough that threads seldom wait for each other. On a GPU: small beside the logits.
@@ -165,7 +165,7 @@ class _KeepLogits(torch.autograd.Function):
         ctx.logits = None
         return (
             product(gradient, weight) if ctx.needs_input_grad[0] else None,
-            gradient.t() @ hidden if ctx.needs_input_grad[1] else None,
+            transposed_product(gradient, hidden) if ctx.needs_input_grad[1] else None,
             gradient.sum(dim=0) if ctx.needs_input_grad[2] else None,
             None,
         )

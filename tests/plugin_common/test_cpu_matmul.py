@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plugin_common.cpu_matmul import linear, linear_into, product, uses_onednn
+from plugin_common.cpu_matmul import linear, linear_into, product, transposed_product, uses_onednn
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -27,6 +27,14 @@ def test_product(n, m, k, transposed):
     right = torch.randn(m, k)
     expected = (left.double() @ right.double()).float()
     torch.testing.assert_close(product(left, right), expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("n", "m", "k"), [(3, 4, 5), (0, 4, 5), (7, 70_001, 6)])
+def test_transposed_product(dtype, n, m, k):
+    left, right = torch.randn(n, m).to(dtype), torch.randn(n, k).to(dtype)
+    close = {"rtol": 8 * torch.finfo(dtype).eps, "atol": 64 * torch.finfo(dtype).eps}
+    torch.testing.assert_close(transposed_product(left, right).double(), left.double().t() @ right.double(), **close)
 
 
 def test_torchs_switch_for_onednn_is_obeyed(monkeypatch):
