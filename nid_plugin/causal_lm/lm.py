@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nid_plugin.causal_lm import packed_attention, tied_embedding
+from nid_plugin.causal_lm import cpu_sizes, packed_attention, tied_embedding
 from plugin_common.hf_folder import quiet_transformers
 
 # Families whose logits are the projection of the last states and nothing else. Others cap, scale or shift them: there
@@ -53,6 +53,8 @@ class CausalLm(nn.Module):
             document_lengths: their sum is N.
             positions: ``[K]`` indices into ``tokens``.
         """
+        if self.attention == "packed" and tokens.device.type == "cpu":
+            tokens, position_ids, document_lengths = cpu_sizes.fill_up(tokens, position_ids, document_lengths)
         packing = packed_attention.packing_arguments(self.attention, document_lengths, tokens.device)
         read = {"input_ids": tokens[None], "position_ids": position_ids[None], "use_cache": False, **packing}
         if not has_plain_head(self.lm):
