@@ -53,6 +53,8 @@ def train(turns: Turns, folder: str, pairs: str, options: Options, setting: OurS
     from fairseq.trainer import Trainer
     from fairseq_cli import train as program
 
+    from nid_plugin.causal_lm.cpu_sizes import rounded_up  # loads torch, which a turn's process sets up first
+
     class CountingTrainer(Trainer):
         """fairseq's, with a turn's end after an update."""
 
@@ -60,7 +62,7 @@ def train(turns: Turns, folder: str, pairs: str, options: Options, setting: OurS
             log = super().train_step(samples, *rest, **more)
             turns.update(
                 sum(sample["ntokens"] for sample in samples),
-                sum(sample["net_input"]["src_tokens"].numel() for sample in samples),
+                sum(rounded_up(sample["net_input"]["src_tokens"].numel()) for sample in samples),
                 float(log["loss"]) * math.log(2),
             )
             return log
