@@ -46,7 +46,7 @@ def transposed_product(left: Tensor, right: Tensor) -> Tensor:
 
     The libraries turn a transposed matrix round in memory first; so it is taken by its columns.
     """
-    columns = _TRANSPOSED_COLUMNS if left.device.type == "cpu" else left.size(1)
+    columns = _TRANSPOSED_COLUMNS if left.device.type == "cpu" else max(1, left.size(1))
     out = right.new_empty(left.size(1), right.size(1))
     for start in range(0, left.size(1), columns):
         tile = slice(start, start + columns)

@@ -1,9 +1,9 @@
 """Batches of few sizes, for a CPU.
 
-oneDNN generates machine code for each number of rows that it multiplies and keeps the code for good, some 0.3 MiB for
-each shape of weights and number of rows. Packed batches have nearly as many numbers of rows as tokens fit into them: a
-training would grow by gigabytes. So a batch is rounded up to one of 16 sizes an octave by a document of its own, which
-nothing looks at.
+oneDNN generates machine code for each number of rows that it multiplies, some 0.3 MiB for each shape of weights, and
+keeps it for good, whatever the capacity of its cache of primitives. Packed batches have nearly as many numbers of rows
+as tokens fit into them: a training would grow by gigabytes. (Labels are fewer, and multiplied with one matrix only.) So
+a batch is rounded up to one of 16 sizes an octave by a document of its own, which nothing looks at.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ def fill_up(
         return tokens, position_ids, document_lengths
     return (
         torch.cat([tokens, tokens.new_zeros(more)]),
-        torch.cat([position_ids, torch.arange(more, dtype=position_ids.dtype, device=position_ids.device)]),
+        # Position 0 throughout: one beyond those of the documents could lie outside of what the model knows.
+        torch.cat([position_ids, position_ids.new_zeros(more)]),
         [*document_lengths, more],
     )

@@ -24,12 +24,16 @@ def is_trained_on_cpu(lm: Any) -> bool:
         and not embeddings.scale_grad_by_freq
         and embeddings.weight.device.type == "cpu"
         and embeddings.weight.requires_grad
+        and not (embeddings._forward_hooks or embeddings._forward_pre_hooks or "forward" in vars(embeddings))
         and torch.is_grad_enabled()
     )
 
 
 def both_uses(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``weight [V, D]`` for :func:`lookup` and for the projection. Differentiable once."""
+    """``weight [V, D]`` for :func:`lookup` and for the projection. Differentiable once.
+
+    The projection's gradient is written to: the loss must not keep it (``completion_loss`` does not).
+    """
     for_lookup, for_projection = _BothUses.apply(weight)
     return for_lookup, for_projection
 

@@ -2,10 +2,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from nid_plugin.causal_lm.cpu_sizes import fill_up, rounded_up
 from nid_plugin.causal_lm.lm import CausalLm
+from plugin_common import compat
+
+compat.hide_broken_torchaudio()
+
+from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 
 @given(st.integers(0, 1 << 20))
@@ -31,6 +35,12 @@ def test_the_documents_stay():
     assert torch.equal(more_positions, torch.cat([positions, torch.zeros(1, dtype=torch.int64)]))
     full = torch.arange(72)
     assert fill_up(full, full, [72])[0] is full
+
+
+def test_what_is_filled_in_has_no_position_that_the_documents_lack():
+    places = torch.arange(3).repeat(44)
+    _, positions, lengths = fill_up(torch.zeros(132, dtype=torch.int64), places, [3] * 44)
+    assert lengths[-1] == 4 and torch.equal(positions, torch.cat([places, torch.zeros(4, dtype=torch.int64)]))
 
 
 @pytest.mark.parametrize("tied", [True, False])

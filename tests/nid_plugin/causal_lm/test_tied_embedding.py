@@ -1,11 +1,15 @@
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from nid_plugin.causal_lm import tied_embedding
 from nid_plugin.causal_lm.lm import CausalLm
 from nid_plugin.causal_lm.loss import completion_loss
+from plugin_common import compat
+
+compat.hide_broken_torchaudio()
+
+from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 V, D = 11, 6
 TOKENS = torch.tensor([3, 1, 3, 0, 7])
@@ -76,6 +80,9 @@ def test_which_models():
     assert not tied_embedding.is_trained_on_cpu(lm)
     lm = tied_lm()
     lm.lm_head = nn.Linear(32, 67, bias=False)
+    assert not tied_embedding.is_trained_on_cpu(lm)
+    lm = tied_lm()
+    lm.get_input_embeddings().register_forward_hook(lambda *_: None)
     assert not tied_embedding.is_trained_on_cpu(lm)
     lm = tied_lm()
     lm.get_input_embeddings().scale_grad_by_freq = True
