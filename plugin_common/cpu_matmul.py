@@ -42,9 +42,9 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def transposed_product(left: Tensor, right: Tensor) -> Tensor:
-    """``left.T @ right`` for ``left [n, m]`` and ``right [n, k]``, without a copy of all of ``left`` on a CPU.
+    """``left.T @ right`` for ``left [n, m]`` and ``right [n, k]``, on a CPU some columns of ``left`` at a time.
 
-    The libraries turn a transposed matrix round in memory first; so it is taken by its columns.
+    A library that turns a transposed matrix round in memory first then needs no room for all of it.
     """
     columns = _TRANSPOSED_COLUMNS if left.device.type == "cpu" else max(1, left.size(1))
     out = right.new_empty(left.size(1), right.size(1))

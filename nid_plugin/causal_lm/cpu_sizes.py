@@ -2,8 +2,8 @@
 
 oneDNN generates machine code for each number of rows that it multiplies, some 0.3 MiB for each shape of weights, and
 keeps it for good, whatever the capacity of its cache of primitives. Packed batches have nearly as many numbers of rows
-as tokens fit into them: a training would grow by gigabytes. (Labels are fewer, and multiplied with one matrix only.) So
-a batch is rounded up to one of 16 sizes an octave by a document of its own, which nothing looks at.
+as tokens fit into them: a long training would grow by all of these. (Labels are fewer, and multiplied with one matrix
+only.) So a batch is rounded up to one of 16 sizes an octave by a document of its own, which nothing looks at.
 """
 
 from collections.abc import Sequence

@@ -181,7 +181,7 @@ class HfCausalLm(BaseFairseqModel):
         output: LmOutput = self.causal_lm(src_tokens, position_ids, document_lengths, positions)
         if self.training and not self.uses_adapters and src_tokens.device.type == "cpu":
             # A step's memory is at its fullest in the loss, and gradients and states of the optimizer that lie between
-            # activations of other batches leave holes of a third of it.
+            # activations of other batches leave holes in the heap.
             give_back_free_memory()
         return output
 

@@ -90,7 +90,7 @@ def test_which_models():
 
 
 def test_a_whole_models_gradients_are_transformers_own():
-    lm = tied_lm()
+    lm = tied_lm().double()
     tokens = torch.randint(0, 67, (13,))
     lm(input_ids=tokens[None], labels=tokens[None]).loss.backward()
     expected = {name: parameter.grad.clone() for name, parameter in lm.named_parameters()}
@@ -99,4 +99,4 @@ def test_a_whole_models_gradients_are_transformers_own():
     output = model(tokens, torch.arange(13), [13], torch.arange(12))
     (completion_loss(output.hidden, output.weight, output.bias, tokens[1:]).loss / 12).backward()
     for name, parameter in lm.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-6, atol=1e-8, msg=name)
