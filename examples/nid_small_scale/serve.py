@@ -5,8 +5,10 @@ python serve.py -- nid complete documents.jsonl --base-url '{base_url}' --model 
 
 import argparse
 import contextlib
+import errno
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +90,17 @@ def serving(*, parallel: int, context: int, threads: int) -> Iterator[str]:
         del server
 
 
+def check_program(word: str) -> None:
+    """Raise what starting the command would raise, before a model is loaded for it.
+
+    Raises:
+        OSError: no such file, or not a program.
+    """
+    if word not in PROGRAMS and shutil.which(word) is None:
+        number = errno.EACCES if os.sep in word and Path(word).exists() else errno.ENOENT
+        raise OSError(number, os.strerror(number))
+
+
 def run_command(words: Sequence[str], base_url: str) -> int:
     """Run a command, ``{base_url}`` in its words replaced; its exit status, 128 + the number of a signal that ended it.
 
@@ -144,6 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if least := [name for name in ("parallel", "context", "threads") if getattr(args, name) < 1]:
         parser.error(f"--{least[0]} {getattr(args, least[0])}: at least 1 is expected")
     try:
+        if words:
+            check_program(words[0])
         with serving(parallel=args.parallel, context=args.context, threads=args.threads) as base_url:
             if words:
                 return run_command(words, base_url)

@@ -193,11 +193,13 @@ def test_the_server_lives_as_long_as_its_command() -> None:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-@needs_teacher
 def test_a_command_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [sys.executable, EXAMPLE / "serve.py", "--parallel", "1", "--", tmp_path]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (127, f"serve.py: error: {tmp_path}: Permission denied\n")
+    """Said before the model is loaded."""
+    assert serve.main(["--", str(tmp_path)]) == 127
+    assert capsys.readouterr().err == f"serve.py: error: {tmp_path}: Permission denied\n"
+    assert serve.main(["--", str(tmp_path / "absent")]) == 127
+    assert serve.main(["--", "no-such-program"]) == 127
+    assert capsys.readouterr().err.endswith("serve.py: error: no-such-program: No such file or directory\n")
 
 
 def test_numbers_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:

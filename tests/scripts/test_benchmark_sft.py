@@ -107,6 +107,6 @@ def test_the_report(tmp_path: Path) -> None:
         ours, theirs = (report["rows"][f"{name}/{who}/loss"]["median"] for who in ("ours", "trl"))
         assert ours == pytest.approx(theirs, rel=0.05)
         assert 700 < report["rows"][f"{name}/trl/tokens_per_update"]["median"] <= 1024
-    assert report["ratios"]["padding_share"] == 0.0
+    assert 0.0 < report["ratios"]["padding_share"] <= 0.03  # what a batch is rounded up by
     assert 0.8 < report["ratios"]["fill_of_max_tokens/512"] <= 1.0
     assert report["ratios"]["v128k/loss_memory"] < 1.0
