@@ -44,8 +44,8 @@ SIZES = {
             held_out=3, updates=2, validations=2, seeds=(1,), generated=2,
         ),
         Size(
-            "small", "an hour on two cores", "debian", (150, 500), 320, 100, 160, (50, 100, 200),
-            held_out=40, updates=32, validations=2, seeds=(1,), generated=8,
+            "small", "two hours on two cores", "debian", (150, 500), 320, 100, 160, (50, 100, 200),
+            held_out=40, updates=32, validations=2, seeds=(1, 2), generated=8,
         ),
         Size(
             "full", "a day on two cores", "debian", (150, 1500), 3000, 1000, 512, (250, 500, 1000, 2000),
