@@ -23,6 +23,9 @@ IMPLEMENTATIONS = ("packed", "flash_attention_2", "sdpa", "eager")
 _NAME = "nid_packed"  # in transformers' registries
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 _HALVES = (torch.bfloat16, torch.float16)
+_NO_FLASH_ATTENTION = (
+    "--attention flash_attention_2 needs CUDA and `pip install flash-attn`; --attention packed needs neither"
+)
 # What some models hand to their attention that changes it; where one does, only their own code is right.
 _CHANGES_SCORES = ("softcap", "s_aux", "position_bias")
 
@@ -57,10 +60,8 @@ def prepare(lm: Any, implementation: str) -> None:
         problems.append(
             f"a {config.model_type} model has layers ({', '.join(foreign)}) that would mix packed documents"
         )
-    if implementation == "flash_attention_2" and not _has_flash_attention():
-        problems.append(
-            "--attention flash_attention_2 needs CUDA and `pip install flash-attn`; --attention packed needs neither"
-        )
+    if implementation == "flash_attention_2" and not has_flash_attention():
+        problems.append(_NO_FLASH_ATTENTION)
     raise_all(problems)
     name = name_in_transformers(implementation)
     if config._attn_implementation != name:
@@ -69,7 +70,18 @@ def prepare(lm: Any, implementation: str) -> None:
         cpu_layers.install(lm)
 
 
-def _has_flash_attention() -> bool:
+def flash_attention_problems(dtype: torch.dtype) -> list[str]:
+    """Why ``flash_attention_2`` cannot train weights of a precision here."""
+    problems = [] if has_flash_attention() else [_NO_FLASH_ATTENTION]
+    if dtype not in _HALVES:
+        problems.append(
+            "--attention flash_attention_2 computes in 16 bits alone: add --bf16 or --fp16, or give --attention packed"
+        )
+    return problems
+
+
+def has_flash_attention() -> bool:
+    """Whether flash-attn and a GPU for it are there."""
     from transformers.utils import is_flash_attn_2_available
 
     return bool(is_flash_attn_2_available())

@@ -80,6 +80,8 @@ def check_options(cfg: HfCausalLmConfig) -> None:
     if cfg.quantize == "4bit" and cfg.tuning == "full":
         problems.append("--quantize 4bit needs --tuning lora: weights of 4 bits cannot be trained")
     problems += sharding_problems(cfg) if cfg.shard_model else []
+    if str(cfg.attention) == "flash_attention_2":
+        problems += packed_attention.flash_attention_problems(weights_dtype(cfg))
     try:
         if cfg.tuning == "lora":
             lora_options(cfg)
@@ -140,6 +142,9 @@ class HfCausalLm(BaseFairseqModel):
         cfg = merge_with_parent(HfCausalLmConfig(), cfg, remove_missing=True)
         if cfg.lm_config is None:
             raise UserError("the checkpoint lacks lm_config, the configuration; train with --task completion_sft")
+        if from_checkpoint and str(cfg.attention) == "flash_attention_2" and not packed_attention.has_flash_attention():
+            logger.info("trained with --attention flash_attention_2, which is not here; packed computes the same")
+            cfg.attention = "packed"
         config = config_from_json(cfg.lm_config)
         attention = packed_attention.name_in_transformers(str(cfg.attention))
         if cfg.tuning == "full" and from_checkpoint:

@@ -1,6 +1,8 @@
 """Packed documents compute what each computes alone: states, loss and gradients, for each way of attention."""
 
 import copy
+import functools
+import inspect
 from typing import Any
 
 import pytest
@@ -14,7 +16,15 @@ from plugin_common.errors import UserError
 from plugin_common.hf_folder import quiet_transformers
 
 with quiet_transformers():
-    from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+    from transformers import (
+        AutoModelForCausalLM,
+        Gemma2Config,
+        LlamaConfig,
+        MistralConfig,
+        Qwen2Config,
+        Qwen3Config,
+        modeling_flash_attention_utils,
+    )
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 SHAPE: dict[str, Any] = {
@@ -185,9 +195,99 @@ def test_flash_attention_is_told_where_documents_end() -> None:
     assert arguments["max_length_q"] == arguments["max_length_k"] == 200
 
 
+def kernel(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_seqlen_q: int, max_seqlen_k: int,
+    dropout_p: float = 0.0, softmax_scale: float | None = None, causal: bool = False,
+    window_size: tuple[int, int] = (-1, -1),
+) -> Tensor:  # fmt: skip
+    """What the kernels of flash-attn and torch, which need CUDA, are documented to compute, word for word.
+
+    ``q [N, H, D]``, ``k, v [N, K, D]``; a query sees ``window_size`` keys to its left and right, all for -1.
+    """
+    assert dropout_p == 0.0
+    assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
+    outputs = []
+    for at in range(len(cu_seqlens_q) - 1):
+        begin, end = int(cu_seqlens_q[at]), int(cu_seqlens_q[at + 1])
+        assert (begin, end) == (int(cu_seqlens_k[at]), int(cu_seqlens_k[at + 1]))
+        assert end - begin <= max_seqlen_q == max_seqlen_k  # a kernel starts as many threads, and reads no rows beyond
+        keys, values = (x[begin:end].repeat_interleave(q.size(1) // k.size(1), dim=1) for x in (k, v))
+        scores = torch.einsum("ihd,jhd->hij", q[begin:end], keys) * (softmax_scale or q.size(-1) ** -0.5)
+        ahead = torch.arange(end - begin) - torch.arange(end - begin)[:, None]
+        left, right = window_size
+        hidden = (ahead > 0) & causal
+        hidden |= (ahead < -left) & (left >= 0)
+        hidden |= (ahead > right) & (right >= 0)
+        outputs.append(torch.einsum("hij,jhd->ihd", scores.masked_fill(hidden, -torch.inf).softmax(-1), values))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_flash_attention_is_unpacked_with_a_kernel_that_does_what_it_says(
+    family: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of transformers' way to flash-attn and back, but for the kernel."""
+    calls = []
+
+    def counted(*args: Any, **kwargs: Any) -> Tensor:
+        calls.append(kwargs["causal"])
+        return kernel(*args, **kwargs)
+
+    functools.update_wrapper(counted, kernel)  # transformers looks at what a kernel takes
+    utilities = modeling_flash_attention_utils
+    parts = (None, counted, None, utilities._pad_input, utilities._unpad_input)
+    monkeypatch.setattr(utilities, "_lazy_imports", lambda *_, **__: parts)
+    for name in ("_flash_fn", "_flash_varlen_fn", "_flash_with_kvcache_fn", "_pad_fn", "_unpad_fn"):
+        monkeypatch.setattr(utilities, name, None)
+    monkeypatch.setattr(utilities, "_process_flash_kwargs_fn", None)
+    monkeypatch.setattr(utilities, "_process_with_kvcache_kwargs_fn", None)
+    monkeypatch.setattr(utilities, "_loaded_implementation", None)
+    monkeypatch.setattr(packed_attention, "has_flash_attention", lambda: True)
+    lm = make(CONFIGS[family])
+    expected = alone(lm)
+    if checkpointing:
+        lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    lm.config._attn_implementation = "flash_attention_2"  # transformers would look for the package
+    prepare(lm, "flash_attention_2")
+    result = packed(lm, **packing_arguments("flash_attention_2", LENGTHS, CPU))
+    assert difference(result, expected) < 1e-5
+    assert calls == [True] * lm.config.num_hidden_layers * (2 if checkpointing else 1)
+    one_document = packing_arguments("flash_attention_2", [sum(LENGTHS)], CPU)
+    assert difference(packed(lm, **one_document), expected) > 1e-2
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_torchs_own_kernel_is_unpacked_if_it_does_what_it_says(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of 16 bits on CUDA, but for the kernel."""
+    calls = []
+
+    def varlen_attn(query: Tensor, key: Tensor, value: Tensor, *places: Any, **options: Any) -> Tensor:
+        calls.append(options["window_size"])
+        assert options["enable_gqa"] == (query.size(1) != key.size(1))
+        return kernel(query, key, value, *places, softmax_scale=options["scale"], window_size=options["window_size"])
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+    monkeypatch.setattr(packed_attention, "_way", lambda *_: packed_attention._varlen)
+    lm = make(CONFIGS[family])
+    expected = alone(lm)
+    prepare(lm, "packed")
+    assert difference(packed(lm, **packing_arguments("packed", LENGTHS, CPU)), expected) < 1e-5
+    assert len(calls) == lm.config.num_hidden_layers
+
+
+def test_torchs_own_kernel_takes_what_it_is_given() -> None:
+    """Its options have the names and the defaults that the code relies on."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    assert packed_attention._has_varlen()
+    taken = inspect.signature(varlen_attn).parameters
+    assert [*taken][:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+
+
 def test_what_cannot_be_is_refused() -> None:
     lm = make(CONFIGS["llama"])
-    if not packed_attention._has_flash_attention():
+    if not packed_attention.has_flash_attention():
         with pytest.raises(UserError, match="needs CUDA and `pip install flash-attn`"):
             prepare(lm, "flash_attention_2")
     lm.config.layer_types = ["full_attention", "linear_attention"]

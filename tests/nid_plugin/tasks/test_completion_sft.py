@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from nid_plugin.causal_lm import packed_attention
 from nid_plugin.criterions.completion_cross_entropy import CompletionCrossEntropyConfig
 from nid_plugin.models.hf_causal_lm import HfCausalLmConfig
 from nid_plugin.tasks.completion_sft import CompletionSftConfig, CompletionSftTask
@@ -177,3 +178,25 @@ def test_sixteen_bits_leave_the_positions_exact(data: Path, base: Path, dtype: t
     assert all(weight.dtype == dtype for weight in model.parameters())
     assert rotary.inv_freq.dtype == torch.float32
     assert torch.equal(rotary.inv_freq, exact)
+
+
+def test_flash_attention_that_cannot_be_is_told_before_the_weights_are_read(
+    data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_attention, "has_flash_attention", lambda: False)
+    with pytest.raises(UserError, match=r"needs CUDA and `pip install flash-attn`(.|\n)*in 16 bits alone: add --bf16"):
+        make_task(data).build_model(model_settings(base, attention="flash_attention_2"))
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_a_training_with_flash_attention_is_read_without(
+    data: Path, base: Path, tuning: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = model_settings(base, tuning=tuning)
+    make_task(data).build_model(cfg)
+    cfg.attention = "flash_attention_2"
+    monkeypatch.setattr(packed_attention, "has_flash_attention", lambda: False)
+    with caplog.at_level(logging.INFO):
+        model = make_task(data).build_model(cfg, from_checkpoint=True)
+    assert model.causal_lm.attention == "packed"
+    assert "packed computes the same" in caplog.text
