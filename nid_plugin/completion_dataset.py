@@ -66,13 +66,19 @@ class CompletionDataset(_Measured):
             name: of the split, in messages.
 
         Raises:
-            UserError: a weight that is not above 0, or a limit that leaves no room.
+            UserError: a weight that is not above 0 or too small for any pair, or a limit that leaves no room.
         """
         super().__init__()
         raise_all(
             f"{name}: the weight of a file must be a number above 0, found {weight}"
             for _, weight in sources
             if not (weight > 0 and math.isfinite(weight))
+        )
+        raise_all(
+            f"{name}: with a weight of {weight:g} a file of {len(pairs)} pairs gives none to an epoch; give at least "
+            f"{1 / len(pairs):.2g}, or leave the file out"
+            for pairs, weight in sources
+            if round(weight * len(pairs)) == 0
         )
         self._files = [pairs for pairs, _ in sources]
         self._weights = [weight for _, weight in sources]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from plugin_common.errors import UserError
-from plugin_common.json_lines import json_object, read_raw_lines
+from plugin_common.json_lines import check_unicode, json_object, read_raw_lines
 from plugin_common.json_output import json_line, lines_output
 
 HALF_OF_DOCUMENT = "document"
@@ -37,23 +37,31 @@ class Pair:
     usage: dict[str, int] = field(default_factory=dict)
 
 
-def read_pairs(path: str) -> Iterator[Pair]:
+def read_pairs(path: str, *, unicode: bool = False) -> Iterator[Pair]:
     """The pairs of a file (``.gz`` and ``.zst`` too), in order; memory for one line.
 
     Only ``prompt`` and ``completion`` must be there, so that pairs of other makers can be read; further fields are
     passed over.
 
+    Args:
+        path: see above.
+        unicode: refuse text that is no valid Unicode (half of a surrogate pair, which JSON can hold and a broken
+            server may send): no tokenizer takes it.
+
     Raises:
         UserError: the file cannot be read, or a line is no pair (names file, line and field).
     """
-    return (pair for pair, _ in read_pairs_and_lines(path))
+    return (pair for pair, _ in read_pairs_and_lines(path, unicode=unicode))
 
 
-def read_pairs_and_lines(path: str) -> Iterator[tuple[Pair, bytes]]:
+def read_pairs_and_lines(path: str, *, unicode: bool = False) -> Iterator[tuple[Pair, bytes]]:
     """As :func:`read_pairs`, each pair with its line as it stands in the file, without its end."""
     for number, line in read_raw_lines(path):
         where = f"{path}, line {number}"
-        yield _pair(json_object(line, where), where, number), line.removeprefix(_MARK).rstrip(b"\r\n")
+        record = json_object(line, where)
+        if unicode:
+            check_unicode(line, record, where)
+        yield _pair(record, where, number), line.removeprefix(_MARK).rstrip(b"\r\n")
 
 
 def _pair(record: dict[str, Any], where: str, number: int) -> Pair:

@@ -243,7 +243,7 @@ def _write_ids(
 ) -> _Lists:
     lists = _Lists([], [], [])
     with progress_bar(total=lines or None, unit=" pairs", description=f"tokenize {Path(file).name}") as bar:
-        for batch in _batches(read_pairs(file)):
+        for batch in _batches(read_pairs(file, unicode=True)):
             tokenized = formatter.pair_ids([pair.prompt for pair in batch], [pair.completion for pair in batch])
             for pair in tokenized:
                 lists.add(pair)

@@ -38,8 +38,7 @@ def read_json_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     for number, line in read_raw_lines(path):
         value = json_object(line, f"{path}, line {number}")
-        if _SURROGATE.search(line):
-            _check_unicode(value, f"{path}, line {number}")
+        check_unicode(line, value, f"{path}, line {number}")
         yield number, value
 
 
@@ -81,7 +80,14 @@ def json_object(line: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _check_unicode(value: dict[str, Any], where: str) -> None:
+def check_unicode(line: bytes, value: dict[str, Any], where: str) -> None:
+    """Check that the object of a line can be written in UTF-8.
+
+    Raises:
+        UserError: it holds half of a surrogate pair; the message begins with ``where``.
+    """
+    if not _SURROGATE.search(line):
+        return
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -50,6 +50,8 @@ class LoraOptions:
             problems.append(f"--lora-dropout {dropout}: expected a probability of at least 0 and less than 1")
         if not names:
             problems.append("--lora-targets: expected names of layers, comma between them, or all-linear")
+        if ALL_LINEAR in names and len(names) > 1:
+            problems.append(f"--lora-targets {targets}: {ALL_LINEAR} means all of them; leave out the others, or it")
         raise_all(problems)
         return cls(rank, alpha, dropout, names)
 

@@ -1,5 +1,6 @@
 """fairseq's options of generation as transformers' ``generate`` takes them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,8 @@ class GenerationOptions:
         found = []
         if self.beam < 1:
             found.append(f"--beam {self.beam}: expected 1 or more")
+        if self.best < 1:
+            found.append(f"--nbest {self.best}: expected 1 or more")
         if not self.sampling and self.best > self.beam:
             found.append(f"--nbest {self.best}: more than --beam {self.beam}; raise --beam, or add --sampling")
         if not self.temperature > 0:
@@ -97,6 +100,12 @@ class GenerationOptions:
             found.append("--sampling-topk and --sampling-topp need --sampling")
         if self.top_p > 1.0:
             found.append(f"--sampling-topp {self.top_p}: expected a probability")
+        if not (0 <= self.max_len_a < math.inf):
+            found.append(f"--max-len-a {self.max_len_a}: expected a number of 0 or more")
+        if self.max_len_b < (0 if self.max_len_a > 0 else 1):
+            found.append(f"--max-len-b {self.max_len_b}: leaves no room for a completion")
+        if self.min_len < 0:
+            found.append(f"--min-len {self.min_len}: expected 0 or more")
         return found
 
     def longest(self, prompt_tokens: int, room: int) -> int:

@@ -99,7 +99,7 @@ class CompletionSftTask(StandInsCountForNothing, FairseqTask):
         self._prompts, self._completions = TokenVocabulary(), TokenVocabulary()
         self._positions = self._rows = 0
         self._beginning = -1
-        self._scores_targets = False
+        self._scores_targets = self._trained = False
         self._typed_lines = 0
 
     # ---- setting up -------------------------------------------------------------------------------------------------
@@ -115,6 +115,7 @@ class CompletionSftTask(StandInsCountForNothing, FairseqTask):
             raise UserError(f"--task completion_sft trains the architecture hf_causal_lm, not {cfg._name}")
         from nid_plugin.models.hf_causal_lm import HfCausalLm
 
+        self._trained = from_checkpoint
         folder = _base_of(cfg) if from_checkpoint else self._fill_in(cfg)
         with open_dict(cfg):
             cfg.model = str(folder)
@@ -220,6 +221,11 @@ class CompletionSftTask(StandInsCountForNothing, FairseqTask):
         if split == "train" and self.cfg.train_pairs:
             return parse_files(self.cfg.train_pairs, "--train-pairs")
         if split == "valid" and self.cfg.valid_pairs:
+            if self._trained:  # fairseq fills in the training's options for those that are not given
+                logger.warning(
+                    "valid: reads --valid-pairs %s (of the training, if not given now), nothing of %s; to read that, "
+                    "give --valid-pairs with its file", self.cfg.valid_pairs, self.cfg.data,
+                )  # fmt: skip
             return parse_files(self.cfg.valid_pairs, "--valid-pairs", weighted=False)
         if not self.cfg.data:
             raise UserError("the data folder is missing: give the folder of train.jsonl and valid.jsonl")

@@ -157,6 +157,13 @@ def test_weights_say_how_often_a_pair_comes(files: list[TokenizedPairs]) -> None
     assert len(_joined(batches)) == 105
 
 
+def test_weights_too_small_for_any_pair(files: list[TokenizedPairs]) -> None:
+    count = len(files[0])
+    with pytest.raises(UserError, match=rf"train: with a weight of 0.001 a file of {count} pairs gives none"):
+        _dataset(files, 0.001, 1)
+    assert len(_dataset(files, 1 / count, 1).ordered_indices()) == 1 + len(files[1])
+
+
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
 def test_weights_that_mean_nothing(files: list[TokenizedPairs], weight: float) -> None:
     with pytest.raises(UserError, match=f"train: the weight of a file must be a number above 0, found {weight}"):

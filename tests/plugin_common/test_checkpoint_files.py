@@ -74,6 +74,7 @@ def test_bad_files_are_refused_by_name(checkpoint: Path, make: Any, message: str
     with pytest.raises(UserError, match=message) as caught:
         check_and_load(checkpoint)
     assert str(checkpoint) in str(caught.value)
+    assert "weights_only" not in str(caught.value), "no advice to run what a stranger wrote"
 
 
 def test_a_flipped_bit_in_a_tensor_is_found_though_torch_loads_it(checkpoint: Path) -> None:

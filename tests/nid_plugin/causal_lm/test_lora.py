@@ -90,6 +90,8 @@ def test_options_that_cannot_be_are_told_all_at_once(toy: Path) -> None:
         "--lora-targets",
     ):
         assert part in str(caught.value)
+    with pytest.raises(UserError, match=r"--lora-targets all-linear,q_proj: all-linear means all of them"):
+        LoraOptions.from_options(8, 16.0, 0.0, "all-linear,q_proj")
     with pytest.raises(UserError, match=r"--lora-targets c_attn: matches no linear layer .* it has .*q_proj"):
         lora.add_adapters(_model(toy), LoraOptions.from_options(8, 16.0, 0.0, "q_proj,c_attn"))
 

@@ -44,6 +44,16 @@ def test_all_that_cannot_be_is_told_at_once() -> None:
     assert "--unkpen is not known" in str(caught.value)
 
 
+def test_lengths_that_cannot_be() -> None:
+    with pytest.raises(UserError) as caught:
+        read(nbest=0, max_len_a=float("nan"), max_len_b=-3, min_len=-4)
+    for option in ("--nbest 0", "--max-len-a nan", "--max-len-b -3: leaves no room", "--min-len -4"):
+        assert option in str(caught.value)
+    with pytest.raises(UserError, match="--max-len-b 0: leaves no room for a completion"):
+        read(max_len_b=0)
+    assert read(max_len_a=0.5, max_len_b=0).longest(8, room=100) == 4
+
+
 def test_lengths() -> None:
     options = read(max_len_a=1.5, max_len_b=3)
     assert options.longest(10, room=100) == 18

@@ -73,6 +73,8 @@ def test_numbered_validation_sets_are_combined_on_demand(data: Path, base: Path)
         (json.dumps({"prompt": "a river", "completion": " "}), '"completion" is empty'),
         (json.dumps({"prompt": "", "completion": "runs"}), '"prompt" is empty'),
         (json.dumps(["a river", "runs"]), "one JSON object a line is expected"),
+        (json.dumps({"prompt": "a \ud800 river", "completion": "runs"}), r"\ud800 without its other half is no valid"),
+        (json.dumps({"prompt": "a river", "completion": "r\udc01"}), r"\udc01 without its other half is no valid"),
     ],
 )
 def test_what_is_no_pair_is_told_with_its_line(data: Path, base: Path, line: str, told: str) -> None:
@@ -178,6 +180,22 @@ def test_sixteen_bits_leave_the_positions_exact(data: Path, base: Path, dtype: t
     assert all(weight.dtype == dtype for weight in model.parameters())
     assert rotary.inv_freq.dtype == torch.float32
     assert torch.equal(rotary.inv_freq, exact)
+
+
+def test_files_of_the_training_are_read_again_with_a_warning(
+    data: Path, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """fairseq-validate and fairseq-generate fill in the training's options: DATA alone would seem to be read."""
+    cfg, options = model_settings(base), {"valid_pairs": str(data / "valid1.jsonl")}
+    task = make_task(data, **options)
+    task.build_model(cfg)
+    task.load_dataset("valid")
+    assert "of the training" not in caplog.text
+    task = make_task(data, **options)
+    task.build_model(cfg, from_checkpoint=True)
+    task.load_dataset("valid")
+    assert f"reads --valid-pairs {options['valid_pairs']} (of the training, if not given now)" in caplog.text
+    assert f"nothing of {data};" in caplog.text
 
 
 def test_flash_attention_that_cannot_be_is_told_before_the_weights_are_read(
