@@ -301,16 +301,24 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
                 log.warning("%s: another process downloads it, waiting", part)
                 fcntl.flock(stream, fcntl.LOCK_EX)
             # Whoever held the lock before may have renamed or removed the file that was opened here.
-            if part.exists() and os.path.samestat(os.fstat(stream.fileno()), part.stat()):
+            if _is_at(part, stream):
                 try:
                     yield stream
                 finally:
-                    if part.exists() and part.stat().st_size == 0:  # nothing to continue
+                    if _is_at(part, stream) and part.stat().st_size == 0:  # nothing to continue
                         part.unlink()
                         _note_of(part).unlink(missing_ok=True)
                 return
         finally:
             stream.close()
+
+
+def _is_at(path: Path, stream: BinaryIO) -> bool:
+    """Whether the open file is the one that has this path now; who holds it alone may rename or remove it."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -261,3 +261,15 @@ def test_two_downloads_at_once_bring_one_file(store):
     assert target.read_bytes() == CONTENT
     assert len(server.requests) == 1
     assert names(target.parent) == ["a.tgz"]
+
+
+def test_who_lets_go_touches_no_file_of_another(tmp_path):
+    """Between a look at the path and a look at the file another process may have renamed or removed it."""
+    part = tmp_path / "a.part"
+    with downloads._locked(part) as stream:
+        assert downloads._is_at(part, stream)
+        part.replace(tmp_path / "a")
+        assert not downloads._is_at(part, stream)
+        part.touch()  # another process begins
+        assert not downloads._is_at(part, stream)
+    assert names(tmp_path) == ["a", "a.part"]
