@@ -45,8 +45,8 @@ def read_pairs(path: str, *, unicode: bool = False) -> Iterator[Pair]:
 
     Args:
         path: see above.
-        unicode: refuse text that is no valid Unicode (half of a surrogate pair, which JSON can hold and a broken
-            server may send): no tokenizer takes it.
+        unicode: refuse prompts and completions that are no valid Unicode (half of a surrogate pair, which JSON can
+            hold and a broken server may send): no tokenizer takes them.
 
     Raises:
         UserError: the file cannot be read, or a line is no pair (names file, line and field).
@@ -60,7 +60,7 @@ def read_pairs_and_lines(path: str, *, unicode: bool = False) -> Iterator[tuple[
         where = f"{path}, line {number}"
         record = json_object(line, where)
         if unicode:
-            check_unicode(line, record, where)
+            check_unicode(line, {name: record.get(name) for name in ("prompt", "completion")}, where)
         yield _pair(record, where, number), line.removeprefix(_MARK).rstrip(b"\r\n")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 256 * 2**20
 """A longer line is no JSON Lines but, most likely, one JSON array."""
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped, or as bytes, which Python's reader takes
 
 _COMPRESSED_BYTES = 2**14  # fed to the decompressor at a time: bounds what comes out of it
 _LONGEST_WINDOW = 2**31  # `zstd --long=31`, used by large public text dumps; the library's own limit is 128 MiB

@@ -75,7 +75,8 @@ def flash_attention_problems(dtype: torch.dtype) -> list[str]:
     problems = [] if has_flash_attention() else [_NO_FLASH_ATTENTION]
     if dtype not in _HALVES:
         problems.append(
-            "--attention flash_attention_2 computes in 16 bits alone: add --bf16 or --fp16, or give --attention packed"
+            "--attention flash_attention_2 needs weights of 16 bits: add --bf16 or --fp16 (not --amp), or give "
+            "--attention packed"
         )
     return problems
 

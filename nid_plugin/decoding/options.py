@@ -102,7 +102,7 @@ class GenerationOptions:
             found.append(f"--sampling-topp {self.top_p}: expected a probability")
         if not (0 <= self.max_len_a < math.inf):
             found.append(f"--max-len-a {self.max_len_a}: expected a number of 0 or more")
-        if self.max_len_b < (0 if self.max_len_a > 0 else 1):
+        if self.max_len_a == 0 and self.max_len_b < 1:
             found.append(f"--max-len-b {self.max_len_b}: leaves no room for a completion")
         if self.min_len < 0:
             found.append(f"--min-len {self.min_len}: expected 0 or more")

@@ -142,10 +142,10 @@ class HfCausalLm(BaseFairseqModel):
         cfg = merge_with_parent(HfCausalLmConfig(), cfg, remove_missing=True)
         if cfg.lm_config is None:
             raise UserError("the checkpoint lacks lm_config, the configuration; train with --task completion_sft")
-        if from_checkpoint and str(cfg.attention) == "flash_attention_2" and not packed_attention.has_flash_attention():
-            logger.info("trained with --attention flash_attention_2, which is not here; packed computes the same")
-            cfg.attention = "packed"
         config = config_from_json(cfg.lm_config)
+        if from_checkpoint and str(cfg.attention) == "flash_attention_2" and not packed_attention.has_flash_attention():
+            cfg.attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "packed"
+            logger.info("trained with --attention flash_attention_2, not here; %s computes the same", cfg.attention)
         attention = packed_attention.name_in_transformers(str(cfg.attention))
         if cfg.tuning == "full" and from_checkpoint:
             return cls(cfg, untrained_lm(config, dtype=weights_dtype(cfg), attention=attention))

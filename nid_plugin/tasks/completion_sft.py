@@ -218,15 +218,16 @@ class CompletionSftTask(StandInsCountForNothing, FairseqTask):
         )
 
     def _files(self, split: str, *, combine: bool) -> list[WeightedFile]:
-        if split == "train" and self.cfg.train_pairs:
-            return parse_files(self.cfg.train_pairs, "--train-pairs")
-        if split == "valid" and self.cfg.valid_pairs:
-            if self._trained:  # fairseq fills in the training's options for those that are not given
+        named = {"train": self.cfg.train_pairs, "valid": self.cfg.valid_pairs}.get(split)
+        if named:
+            option = f"--{split}-pairs"
+            if self._trained and self._scores_targets and self.cfg.data:
+                # fairseq-validate fills in the training's options for those that are not given.
                 logger.warning(
-                    "valid: reads --valid-pairs %s (of the training, if not given now), nothing of %s; to read that, "
-                    "give --valid-pairs with its file", self.cfg.valid_pairs, self.cfg.data,
+                    "%s: reads %s %s (of the training, if not given now), nothing of %s; to read that, give %s with "
+                    "its file", split, option, named, self.cfg.data, option,
                 )  # fmt: skip
-            return parse_files(self.cfg.valid_pairs, "--valid-pairs", weighted=False)
+            return parse_files(named, option, weighted=split == "train")
         if not self.cfg.data:
             raise UserError("the data folder is missing: give the folder of train.jsonl and valid.jsonl")
         if combine and split == "valid":  # fairseq-train asks so for every training set, too

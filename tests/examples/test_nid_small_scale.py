@@ -193,8 +193,15 @@ def test_the_server_lives_as_long_as_its_command() -> None:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_command_that_cannot_be_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_cannot_be_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Said before the model is loaded."""
+
+    def refuse(**_: int) -> None:
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr(serve, "serving", refuse)
     assert serve.main(["--", str(tmp_path)]) == 127
     assert capsys.readouterr().err == f"serve.py: error: {tmp_path}: Permission denied\n"
     assert serve.main(["--", str(tmp_path / "absent")]) == 127

@@ -125,3 +125,8 @@ def test_half_a_surrogate_pair_is_no_text(tmp_path):
     assert next(lines) == (1, {"a": "😀", "b": "\\ud800"})
     with pytest.raises(UserError, match=r"a\.jsonl, line 2: \\ud83d without its other half is no valid Unicode"):
         next(lines)
+    file.write_bytes(b'{"a": "\xed\x9f\xbf"}\n{"a": "\xed\xa0\x80"}\n')  # U+D7FF is a place without character
+    lines = read_json_lines(str(file))
+    assert next(lines) == (1, {"a": "\ud7ff"})
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2: \\ud800 without its other half"):
+        next(lines)

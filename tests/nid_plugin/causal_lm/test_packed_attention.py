@@ -277,7 +277,7 @@ def test_torchs_own_kernel_is_unpacked_if_it_does_what_it_says(family: str, monk
 
 
 def test_torchs_own_kernel_takes_what_it_is_given() -> None:
-    """Its options have the names and the defaults that the code relies on."""
+    """Its arguments have the order, its options the names that the code relies on."""
     from torch.nn.attention.varlen import varlen_attn
 
     assert packed_attention._has_varlen()

@@ -46,12 +46,13 @@ def test_all_that_cannot_be_is_told_at_once() -> None:
 
 def test_lengths_that_cannot_be() -> None:
     with pytest.raises(UserError) as caught:
-        read(nbest=0, max_len_a=float("nan"), max_len_b=-3, min_len=-4)
-    for option in ("--nbest 0", "--max-len-a nan", "--max-len-b -3: leaves no room", "--min-len -4"):
+        read(nbest=0, max_len_a=float("nan"), min_len=-4)
+    for option in ("--nbest 0", "--max-len-a nan", "--min-len -4"):
         assert option in str(caught.value)
     with pytest.raises(UserError, match="--max-len-b 0: leaves no room for a completion"):
         read(max_len_b=0)
     assert read(max_len_a=0.5, max_len_b=0).longest(8, room=100) == 4
+    assert read(max_len_a=1.0, max_len_b=-3).longest(8, room=100) == 5
 
 
 def test_lengths() -> None:

@@ -86,6 +86,14 @@ def test_what_is_no_pair_is_told_with_its_line(data: Path, base: Path, line: str
     assert told in str(caught.value)
 
 
+def test_what_is_no_unicode_matters_in_prompts_and_completions_alone(data: Path, base: Path) -> None:
+    pair = {"prompt": "a river", "completion": "runs", "source": "page \ud800"}
+    (data / "train.jsonl").write_text(json.dumps(pair))
+    task = training(data, base)
+    task.load_dataset("train")
+    assert len(task.dataset("train")) == 1
+
+
 def test_a_prompt_as_long_as_the_budget_loses_its_beginning(data: Path, base: Path) -> None:
     (data / "train.jsonl").write_text(json.dumps({"prompt": "the old town " * 60, "completion": "a river runs"}))
     task = training(data, base, tokens_per_pair=40)
@@ -185,7 +193,7 @@ def test_sixteen_bits_leave_the_positions_exact(data: Path, base: Path, dtype: t
 def test_files_of_the_training_are_read_again_with_a_warning(
     data: Path, base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """fairseq-validate and fairseq-generate fill in the training's options: DATA alone would seem to be read."""
+    """fairseq-validate fills in the training's options: DATA alone would seem to be read."""
     cfg, options = model_settings(base), {"valid_pairs": str(data / "valid1.jsonl")}
     task = make_task(data, **options)
     task.build_model(cfg)
@@ -193,6 +201,9 @@ def test_files_of_the_training_are_read_again_with_a_warning(
     assert "of the training" not in caplog.text
     task = make_task(data, **options)
     task.build_model(cfg, from_checkpoint=True)
+    task.load_dataset("valid")
+    assert "of the training" not in caplog.text, "fairseq-generate takes the options that are given"
+    task.build_criterion(OmegaConf.structured(CompletionCrossEntropyConfig()))
     task.load_dataset("valid")
     assert f"reads --valid-pairs {options['valid_pairs']} (of the training, if not given now)" in caplog.text
     assert f"nothing of {data};" in caplog.text
@@ -202,7 +213,9 @@ def test_flash_attention_that_cannot_be_is_told_before_the_weights_are_read(
     data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed_attention, "has_flash_attention", lambda: False)
-    with pytest.raises(UserError, match=r"needs CUDA and `pip install flash-attn`(.|\n)*in 16 bits alone: add --bf16"):
+    with pytest.raises(
+        UserError, match=r"needs CUDA and `pip install flash-attn`(.|\n)*needs weights of 16 bits: add --bf16"
+    ):
         make_task(data).build_model(model_settings(base, attention="flash_attention_2"))
 
 
@@ -218,3 +231,7 @@ def test_a_training_with_flash_attention_is_read_without(
         model = make_task(data).build_model(cfg, from_checkpoint=True)
     assert model.causal_lm.attention == "packed"
     assert "packed computes the same" in caplog.text
+    settings = {**json.loads(cfg.lm_config), "model_type": "gemma2", "attn_logit_softcapping": 50.0}
+    if tuning == "full":  # nothing of the base is read
+        cfg.lm_config = json.dumps(settings)
+        assert make_task(data).build_model(cfg, from_checkpoint=True).causal_lm.attention == "eager"
