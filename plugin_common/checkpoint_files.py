@@ -87,8 +87,8 @@ def explain_load_error(path: str | Path, error: Exception) -> UserError:
             "anything. Ask its author for one that holds tensors and plain settings only, as this plugin writes them"
         )
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "weights_only" in first_line:  # torch's advice to do without, for what is no pickle of tensors at all
-        first_line = "torch.save did not write it"
+    if "weights_only" in first_line:  # torch advises to do without
+        first_line = "it does not hold tensors and plain settings"
     return UserError(f"{path}: not a checkpoint that torch can read ({first_line}); {_RECOVER}")
 
 
